@@ -1,0 +1,2 @@
+//! The `whereabouts` program.
+fn main() {}
