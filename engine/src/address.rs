@@ -223,3 +223,69 @@ impl fmt::Debug for Address {
         fmt::Display::fmt(&self.to_ip(), f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Address {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn h1_to_h6_addresses_sort_as_their_numbers() {
+        assert!(address("192.168.0.0") < address("192.169.0.0"));
+        assert_eq!(address("::ffff:192.168.0.0").to_canonical(), address("192.168.0.0"));
+        assert!(address("2000::") < address("2000::1"));
+        assert_eq!(address("2000::"), address("2000:0::0"));
+        assert!(address("255.255.255.255") < address("::"), "IPv4 comes before IPv6");
+    }
+
+    #[test]
+    fn h19_h20_h22_next_and_previous_carry() {
+        for (low, high) in [
+            ("192.168.2.23", "192.168.2.24"),
+            ("192.168.2.255", "192.168.3.0"),
+            ("192.168.255.255", "192.169.0.0"),
+            ("ff02::1", "ff02::2"),
+            ("ff02::ff", "ff02::100"),
+            ("ff02::ffff", "ff02::1:0"),
+            ("ff02::ffff:ffff", "ff02::1:0:0"),
+        ] {
+            assert_eq!(address(low).checked_next(), Some(address(high)), "after {low}");
+            assert_eq!(address(high).checked_previous(), Some(address(low)), "before {high}");
+        }
+    }
+
+    /// The Go plugin wraps around here.
+    #[test]
+    fn h21_h23_the_families_end() {
+        for text in ["255.255.255.255", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"] {
+            assert_eq!(address(text).checked_next(), None, "after {text}");
+            assert_eq!(address(text).number(), address(text).family().last());
+        }
+        assert_eq!(address("0.0.0.0").checked_previous(), None);
+        assert_eq!(address("::").checked_previous(), None);
+        assert_eq!(Address::new(Family::V4, 1 << 32), None);
+        assert_eq!(Address::new(Family::V6, u128::MAX), Some(address("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")));
+    }
+
+    #[test]
+    fn text_is_read_strictly() {
+        for text in
+            ["", "192.168.01.1", "192.168.1", " 10.0.0.1", "10.0.0.1/24", "fe80::1%eth0", "1::2::3", "0x7f.0.0.1"]
+        {
+            let error = text.parse::<Address>().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("\"{text}\" is not an IP address")), "{error}");
+        }
+    }
+
+    #[test]
+    fn mapped_addresses_are_told_apart() {
+        assert!(address("::ffff:0.0.0.0").is_ipv4_mapped() && address("::ffff:255.255.255.255").is_ipv4_mapped());
+        for text in ["::255.255.255.255", "::fffe:ffff:ffff", "::1:0:0:0", "192.0.2.1"] {
+            assert!(!address(text).is_ipv4_mapped(), "{text}");
+            assert_eq!(address(text).to_canonical(), address(text));
+        }
+    }
+}

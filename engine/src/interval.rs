@@ -283,3 +283,131 @@ impl IntervalSet {
         self.ranges.get(start..).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Address {
+        text.parse().unwrap()
+    }
+
+    fn range(first: &str, last: &str) -> Range {
+        Range::new(address(first), address(last)).unwrap()
+    }
+
+    fn network(text: &str) -> Range {
+        Range::from(text.parse::<IpNet>().unwrap())
+    }
+
+    #[test]
+    fn h8_both_ends_and_what_lies_between_are_in_a_range() {
+        let v4 = range("192.168.0.0", "192.169.0.0");
+        for text in ["192.168.255.100", "192.169.0.0", "192.168.0.0"] {
+            assert!(v4.contains(address(text)), "{text}");
+        }
+        for text in ["2000::ffff:ffcc", "2000:1::", "2000::"] {
+            assert!(range("2000::", "2000:1::").contains(address(text)), "{text}");
+        }
+        let narrow = range("2001:db8:480:603d::1", "2001:db8:480:603e::4");
+        assert!(narrow.contains(address("2001:db8:480:603d:304:403::")));
+    }
+
+    #[test]
+    fn h9_h11_what_lies_beyond_the_ends_is_not() {
+        for text in ["192.169.255.100", "192.169.0.1", "192.167.255.255", "::c0a8:ffff", "::ffff:192.168.0.1"] {
+            assert!(!range("192.168.0.0", "192.169.0.0").contains(address(text)), "{text}");
+        }
+        for text in ["2000:1::ffff:ffcc", "2000:1::1", "1fff:ffff::"] {
+            assert!(!range("2000::", "2000:1::").contains(address(text)), "{text}");
+        }
+        assert!(!range("2000::1", "2000:1::").contains(address("2000::")));
+    }
+
+    #[test]
+    fn h12_h13_a_network_reaches_from_network_to_broadcast_address() {
+        for (text, first, last) in [
+            ("192.168.0.0/32", "192.168.0.0", "192.168.0.0"),
+            ("192.168.0.0/31", "192.168.0.0", "192.168.0.1"),
+            ("192.168.0.0/30", "192.168.0.0", "192.168.0.3"),
+            ("192.168.0.0/23", "192.168.0.0", "192.168.1.255"),
+            ("192.168.0.77/23", "192.168.0.0", "192.168.1.255"),
+            ("2000::/128", "2000::", "2000::"),
+            ("2000::/127", "2000::", "2000::1"),
+            ("2000::/126", "2000::", "2000::3"),
+            ("2000::/64", "2000::", "2000::ffff:ffff:ffff:ffff"),
+        ] {
+            assert_eq!(network(text), range(first, last), "{text}");
+        }
+    }
+
+    /// Offsets of the Go plugin are differences of addresses; here they are lengths and positions.
+    #[test]
+    fn o1_to_o7_distances_carry() {
+        for (low, high, distance) in [
+            ("192.168.1.0", "192.168.1.1", 1),
+            ("192.168.3.0", "192.168.4.0", 256),
+            ("192.168.1.0", "192.168.2.255", 511),
+            ("192.168.2.1", "192.168.3.0", 255),
+            ("ff02::1", "ff02::100", 255),
+            ("ff02::1", "ff02::1:0", 65_535),
+            ("192.168.1.1", "192.168.2.1", 256),
+            ("2000::1", "2000::1:0", 65_535),
+        ] {
+            let set = IntervalSet::from_ranges(address(low).family(), [range(low, high)]);
+            assert_eq!(set.len(), distance + 1, "{low} to {high}");
+            assert_eq!(set.nth(distance), Some(address(high)));
+            assert_eq!(set.nth(distance + 1), None);
+        }
+    }
+
+    #[test]
+    fn o5_o6_no_range_joins_the_families() {
+        assert_eq!(Range::new(address("192.168.3.0"), address("ff02::1")), None);
+        assert_eq!(Range::new(address("ff02::1"), address("192.168.3.0")), None);
+    }
+
+    #[test]
+    fn an_inverted_range_is_none() {
+        assert_eq!(Range::new(address("10.0.0.2"), address("10.0.0.1")), None);
+    }
+
+    #[test]
+    fn ranges_merge_where_they_overlap_or_touch() {
+        let set = IntervalSet::from_ranges(
+            Family::V4,
+            [network("10.0.1.0/24"), network("10.0.0.0/24"), network("10.0.0.8/30"), network("10.0.3.0/24")],
+        );
+        assert_eq!(set.ranges(), [range("10.0.0.0", "10.0.1.255"), range("10.0.3.0", "10.0.3.255")]);
+        // A range within an earlier, wider one must not shorten it.
+        let set = IntervalSet::from_ranges(
+            Family::V4,
+            [network("10.0.0.0/8"), network("10.0.0.0/24"), network("10.9.0.0/24")],
+        );
+        assert_eq!(set.ranges(), [network("10.0.0.0/8")]);
+        // Nothing comes after the last address of IPv6.
+        let set = IntervalSet::from_ranges(Family::V6, [network("::/0"), network("ffff::/16"), network("::/128")]);
+        assert_eq!((set.ranges(), set.len()), ([network("::/0")].as_slice(), u128::MAX));
+    }
+
+    #[test]
+    fn the_other_family_is_not_in_a_set() {
+        let v6 = IntervalSet::from_ranges(Family::V6, [network("::/0"), network("0.0.0.0/0")]);
+        let v4 = IntervalSet::from_ranges(Family::V4, [network("0.0.0.0/0")]);
+        assert!(!v6.contains(address("10.0.0.1")) && !v4.contains(address("::1")));
+        assert_eq!(v4.subtract(&v6), v4);
+        assert_eq!(v4.union(&v6), v4);
+        assert_eq!(v4.intersect(&v6), IntervalSet::empty(Family::V4));
+    }
+
+    #[test]
+    fn a_hole_reaches_over_several_ranges() {
+        let set = IntervalSet::from_ranges(
+            Family::V4,
+            [network("10.0.0.0/24"), network("10.0.2.0/24"), network("10.0.4.0/24")],
+        );
+        let hole = IntervalSet::from_ranges(Family::V4, [range("10.0.0.9", "10.0.4.3"), range("10.0.4.5", "10.0.4.5")]);
+        let rest = [range("10.0.0.0", "10.0.0.8"), range("10.0.4.4", "10.0.4.4"), range("10.0.4.6", "10.0.4.255")];
+        assert_eq!(set.subtract(&hole).ranges(), rest);
+    }
+}

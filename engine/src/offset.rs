@@ -153,3 +153,45 @@ impl fmt::Display for Offset {
         fmt::Display::fmt(&self.0, f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_its_block_and_its_offset() {
+        for text in ["0.0.0.0", "10.1.2.255", "255.255.255.255", "::", "fd00::1ff", "ffff::ffff", "::ffff:10.0.0.1"] {
+            let address: Address = text.parse().unwrap();
+            let (block, offset) = (BlockNumber::of(address), Offset::of(address));
+            assert_eq!(block.address_at(address.family(), offset), address);
+            assert_eq!(block.first_address(address.family()).number() % u128::from(BLOCK_SIZE), 0);
+            assert_eq!(BlockNumber::new(address.family(), block.get()), Some(block));
+        }
+    }
+
+    #[test]
+    fn the_blocks_of_a_family_end() {
+        for (family, bits) in [(Family::V4, 24), (Family::V6, 120)] {
+            let last = BlockNumber::last(family);
+            assert_eq!(last.get(), (1 << bits) - 1);
+            assert_eq!(last.next(family), None);
+            assert_eq!(BlockNumber::new(family, 1 << bits), None);
+            assert_eq!(last.address_at(family, Offset::LAST).number(), family.last());
+            assert_eq!(BlockNumber::new(family, last.get() - 1).and_then(|block| block.next(family)), Some(last));
+        }
+    }
+
+    #[test]
+    fn a_range_meets_a_block_in_a_run_of_offsets() {
+        let range = Range::new("10.0.0.7".parse().unwrap(), "10.0.2.9".parse().unwrap()).unwrap();
+        let part = |text: &str| {
+            let part = BlockNumber::of(text.parse().unwrap()).part_of(range);
+            part.map(|(first, last)| (first.get(), last.get()))
+        };
+        assert_eq!(part("9.255.255.0"), None);
+        assert_eq!(part("10.0.0.0"), Some((7, 255)));
+        assert_eq!(part("10.0.1.0"), Some((0, 255)));
+        assert_eq!(part("10.0.2.0"), Some((0, 9)));
+        assert_eq!(part("10.0.3.0"), None);
+    }
+}

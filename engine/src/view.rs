@@ -98,7 +98,7 @@ pub enum ViewError {
         longest_prefix: u8,
     },
     /// The addresses would be IPv4-mapped ones, which most programs take for IPv4 addresses.
-    #[error("{value} is an IPv4-mapped IPv6 range or address: write it as IPv4, {plain}")]
+    #[error("{value} is an IPv4-mapped IPv6 range or address: write it as the IPv4 that it stands for, {plain}")]
     Ipv4Mapped {
         /// What was configured.
         value: String,
@@ -120,7 +120,7 @@ impl View {
     /// [`ViewError::Ipv4Mapped`] for a network in `::ffff:0:0/96` and for a start or an end in it.
     pub fn new(spec: &ViewSpec) -> Result<Self, ViewError> {
         let cidr = spec.cidr.trunc();
-        refuse_mapped(cidr)?;
+        refuse_mapped_network(cidr)?;
         let mut ignored = Vec::new();
         let bounds = bounds(spec, usable(cidr, spec.edges)?, &mut ignored)?;
 
@@ -309,7 +309,7 @@ fn bounds(spec: &ViewSpec, usable: Range, ignored: &mut Vec<Ignored>) -> Result<
     if let Some(start) = spec.start {
         match Range::new(start, usable.last()).filter(|_| usable.contains(start)) {
             Some(range) => {
-                refuse_mapped(start.to_net())?;
+                refuse_mapped(start)?;
                 bounds = range;
             }
             None => ignored.push(Ignored::StartOutside { start, usable }),
@@ -318,7 +318,7 @@ fn bounds(spec: &ViewSpec, usable: Range, ignored: &mut Vec<Ignored>) -> Result<
     if let Some(end) = spec.end {
         match Range::new(bounds.first(), end).filter(|_| usable.contains(end)) {
             Some(range) => {
-                refuse_mapped(end.to_net())?;
+                refuse_mapped(end)?;
                 bounds = range;
             }
             None if usable.contains(end) => ignored.push(Ignored::EndBeforeStart { end, start: bounds.first() }),
@@ -329,16 +329,23 @@ fn bounds(spec: &ViewSpec, usable: Range, ignored: &mut Vec<Ignored>) -> Result<
 }
 
 /// Refuses a network inside `::ffff:0:0/96`. A wider one is IPv6 like any other.
-fn refuse_mapped(network: IpNet) -> Result<(), ViewError> {
-    const MAPPED_PREFIX: u8 = 96;
+fn refuse_mapped_network(network: IpNet) -> Result<(), ViewError> {
+    const MAPPED_PREFIX_LEN: u8 = 96;
     let first = Address::from(network.network());
-    match network.prefix_len().checked_sub(MAPPED_PREFIX) {
+    match network.prefix_len().checked_sub(MAPPED_PREFIX_LEN) {
         Some(prefix) if first.is_ipv4_mapped() => Err(ViewError::Ipv4Mapped {
             value: network.to_string(),
             plain: format!("{}/{prefix}", first.to_canonical()),
         }),
         _ => Ok(()),
     }
+}
+
+fn refuse_mapped(bound: Address) -> Result<(), ViewError> {
+    if bound.is_ipv4_mapped() {
+        return Err(ViewError::Ipv4Mapped { value: bound.to_string(), plain: bound.to_canonical().to_string() });
+    }
+    Ok(())
 }
 
 fn without_zero_at_the_ends(range: Range) -> Option<Range> {
@@ -385,3 +392,6 @@ impl fmt::Display for Ignored {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
