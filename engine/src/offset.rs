@@ -51,6 +51,11 @@ impl BlockNumber {
         Self(family.last() >> OFFSET_BITS)
     }
 
+    /// For numbers that are known to be of a block, because they were taken from one.
+    pub(crate) const fn from_bounded(number: u128) -> Self {
+        Self(number & (u128::MAX >> OFFSET_BITS))
+    }
+
     /// The number, from 0 to 2^24 − 1 in IPv4 and to 2^120 − 1 in IPv6.
     #[must_use]
     pub const fn get(self) -> u128 {

@@ -249,7 +249,16 @@ impl View {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn block_spans(&self) -> impl Iterator<Item = BlockSpan> {
-        let mut ranges = self.ranges.ranges().iter().map(|range| BlockSpan::of(*range)).peekable();
+        Self::spans(self.ranges.ranges())
+    }
+
+    /// Like [`View::block_spans`], without the spans that end before `from`.
+    pub(crate) fn block_spans_from(&self, from: BlockNumber) -> impl Iterator<Item = BlockSpan> {
+        Self::spans(self.ranges.ranges_from(from.base()))
+    }
+
+    fn spans(ranges: &[Range]) -> impl Iterator<Item = BlockSpan> {
+        let mut ranges = ranges.iter().map(|range| BlockSpan::of(*range)).peekable();
         std::iter::from_fn(move || {
             let mut span = ranges.next()?;
             while let Some(next) = ranges.next_if(|next| next.first.get() <= span.last.get() + 1) {

@@ -1,0 +1,143 @@
+//! Intents: changes that are under way, durable before anything is sent.
+
+use std::sync::Arc;
+
+use crate::lease::{Attachment, BootId, Lease, OperationId};
+use crate::offset::Offset;
+use crate::space::{BlockId, Space};
+use crate::store::Version;
+
+/// A change that is under way. Whoever finds one that its writer cannot end settles it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Intent {
+    /// Whose call it is.
+    pub attachment: Attachment,
+    /// Where the change is sent: see [`AttachmentRow::store`].
+    pub store: Arc<str>,
+    /// The boot of the writer, and milliseconds by its boot clock when the intent was opened.
+    pub boot: BootId,
+    /// Milliseconds by the boot clock of `boot`.
+    pub opened: u64,
+    /// What is to be done, or undone.
+    pub purpose: Purpose,
+}
+
+/// What an intent is for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Purpose {
+    /// An ADD takes these addresses. Unless it answers, they are given back.
+    Claim(Vec<Claim>),
+    /// Somebody settles a claim of a call that ended without an answer. The call itself, should it still run, sees
+    /// this and answers with an error.
+    Undo(Vec<Claim>),
+    /// These leases are on their way out; nothing brings them back.
+    Release(Vec<HeldAddress>),
+    /// The index may mark these blocks as fuller than they are.
+    Recheck(Vec<BlockId>),
+    /// The space is to be frozen for all.
+    Freeze {
+        /// Which space.
+        space: Space,
+        /// Why, in a sentence for people.
+        reason: String,
+    },
+}
+
+/// One address that an ADD takes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    /// The block of the address.
+    pub block: BlockId,
+    /// Its place in the block.
+    pub offset: Offset,
+    /// The version against which the block is swapped.
+    pub expected: Version,
+    /// The lease that the owner already had at this place, and keeps when the ADD fails.
+    pub previous: Option<Lease>,
+}
+
+/// An address as an attachment holds it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeldAddress {
+    /// The block of the address.
+    pub block: BlockId,
+    /// Its place in the block.
+    pub offset: Offset,
+    /// The operation that wrote the lease; the lease is freed under this id only.
+    pub operation: OperationId,
+    /// The lease itself where the block is in a cluster, so that a repair can put it back; `None` where this ledger
+    /// holds the block.
+    pub lease: Option<Lease>,
+}
+
+/// What the ledger remembers of an attachment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttachmentRow {
+    /// The store of its leases, so that a DEL whose configuration is lost finds them; empty for the ledger itself.
+    pub store: Arc<str>,
+    /// The boot in which it was recorded.
+    pub boot: BootId,
+    /// Milliseconds by the boot clock of `boot` when it was recorded: what GC judges age by.
+    pub recorded: u64,
+    /// Its addresses.
+    pub held: Vec<HeldAddress>,
+}
+
+/// The newest state of an object that this host has seen. An older one is a restored image.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Seen {
+    /// The highest epoch; what a repair opened again may begin anew.
+    pub epoch: u64,
+    /// The highest sequence in that epoch.
+    pub sequence: u64,
+    /// The identity of the object, as its store gives it.
+    pub identity: Vec<u8>,
+}
+
+/// Who held an address, from when to when.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Past {
+    /// The block of the address.
+    pub block: BlockId,
+    /// Its place in the block.
+    pub offset: Offset,
+    /// The lease as it was.
+    pub lease: Lease,
+    /// Until when, in milliseconds since 1970; from when says the lease.
+    pub until: u64,
+}
+
+// === impl HeldAddress ===
+
+impl HeldAddress {
+    /// The address.
+    #[must_use]
+    pub fn address(&self) -> crate::Address {
+        self.block.address_at(self.offset)
+    }
+}
+
+// === impl Seen ===
+
+impl Seen {
+    /// Why what was read now cannot be the newest state, if it cannot.
+    pub(crate) fn contradicts(&self, now: &Self) -> Option<String> {
+        if (now.epoch, now.sequence) < (self.epoch, self.sequence) {
+            return Some(format!(
+                "it is older (epoch {}, sequence {}) than what this host has seen (epoch {}, sequence {})",
+                now.epoch, now.sequence, self.epoch, self.sequence
+            ));
+        }
+        (now.epoch == self.epoch && now.identity != self.identity).then(|| "it was deleted and made again".to_owned())
+    }
+}
+
+// === impl Past ===
+
+impl Past {
+    /// The address.
+    #[must_use]
+    pub fn address(&self) -> crate::Address {
+        self.block.address_at(self.offset)
+    }
+}

@@ -1,0 +1,65 @@
+//! Why the ledger could not be read or written.
+
+use super::rows::Table;
+use crate::codec::CodecError;
+
+/// The ledger could not be read or written.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// The file could not be read or written. The ledger refuses writes until it is opened again.
+    #[error("the ledger cannot be used: {reason}")]
+    Io {
+        /// What went wrong, for people.
+        reason: String,
+    },
+    /// A row is not what was written. Nothing is overwritten, and nothing is handed out on its word.
+    #[error(
+        "row {key} of table {table} is damaged: {source}; run `whereabouts verify`, and restore an export if it cannot be mended"
+    )]
+    Damaged {
+        /// The table.
+        table: &'static str,
+        /// The key, in hexadecimal digits.
+        key: String,
+        /// What is wrong with it.
+        source: CodecError,
+    },
+    /// A row's key is none that this version writes.
+    #[error("table {table} has the strange key {key}; run `whereabouts verify`")]
+    StrangeKey {
+        /// The table.
+        table: &'static str,
+        /// The key, in hexadecimal digits.
+        key: String,
+    },
+    /// An earlier write failed, so what is on the disk is not known.
+    #[error("the ledger was closed by an earlier failure ({reason}); open it again")]
+    Closed {
+        /// What the earlier failure was.
+        reason: String,
+    },
+}
+
+impl StorageError {
+    pub(crate) fn damaged(table: Table, key: &[u8], source: CodecError) -> Self {
+        Self::Damaged { table: table.name(), key: hex(key), source }
+    }
+
+    pub(crate) fn strange_key(table: Table, key: &[u8]) -> Self {
+        Self::StrangeKey { table: table.name(), key: hex(key) }
+    }
+
+    pub(crate) fn io(reason: impl ToString) -> Self {
+        Self::Io { reason: reason.to_string() }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,314 @@
+//! The tables of a ledger, with their types.
+
+use std::ops::ControlFlow;
+
+use super::error::StorageError;
+use super::keys;
+use super::meta::{HostRow, IdentityRow, SharingRow};
+use super::rows::{Rows, RowsMut, Table};
+use crate::address::Address;
+use crate::block::Block;
+use crate::codec::{OwnerRow, Record};
+use crate::index::Index;
+use crate::intent::{AttachmentRow, Intent, Past, Seen};
+use crate::lease::{Attachment, Lease, OperationId, Owner};
+use crate::offset::Offset;
+use crate::space::{BlockId, Pool, Sharing, Space};
+
+/// How many past leases are kept.
+pub const HISTORY_MAX: u64 = 100_000;
+
+const IDENTITY: &[u8] = b"identity";
+const HOST: &[u8] = b"host";
+
+/// The tables of a ledger, for as long as a transaction sees them.
+#[derive(Debug)]
+pub struct Tables<R>(pub(super) R);
+
+fn decode<T: Record>(table: Table, key: &[u8], record: &[u8]) -> Result<T, StorageError> {
+    T::decode(key, record).map_err(|source| StorageError::damaged(table, key, source))
+}
+
+impl<R: Rows> Tables<R> {
+    fn row<T: Record>(&self, table: Table, key: &[u8]) -> Result<Option<T>, StorageError> {
+        self.0.get(table, key)?.map(|record| decode(table, key, &record)).transpose()
+    }
+
+    /// Visits the rows whose keys begin with `prefix`.
+    fn each<T: Record>(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        mut visit: impl FnMut(&[u8], T) -> Result<ControlFlow<()>, StorageError>,
+    ) -> Result<(), StorageError> {
+        self.0.scan(table, prefix, &mut |key, record| {
+            if !key.starts_with(prefix) {
+                return Ok(ControlFlow::Break(()));
+            }
+            visit(key, decode(table, key, record)?)
+        })
+    }
+
+    pub(crate) fn identity(&self) -> Result<Option<IdentityRow>, StorageError> {
+        self.row(Table::Meta, IDENTITY)
+    }
+
+    pub(crate) fn host(&self) -> Result<Option<HostRow>, StorageError> {
+        self.row(Table::Meta, HOST)
+    }
+
+    pub(crate) fn sharing(&self, pool: &Pool) -> Result<Option<Sharing>, StorageError> {
+        Ok(self.row::<SharingRow>(Table::Meta, &keys::sharing(pool))?.map(|row| row.0))
+    }
+
+    /// The index of a space: the truth where the ledger is the store, what was read last where it is not.
+    pub(crate) fn index(&self, space: &Space) -> Result<Option<Index>, StorageError> {
+        self.row(Table::Indexes, &keys::space(space))
+    }
+
+    /// The spaces that have an index.
+    pub(crate) fn spaces(&self) -> Result<Vec<Space>, StorageError> {
+        let mut spaces = Vec::new();
+        self.0.scan(Table::Indexes, &[], &mut |key, _| {
+            spaces.push(keys::to_space(key).ok_or_else(|| StorageError::strange_key(Table::Indexes, key))?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(spaces)
+    }
+
+    pub(crate) fn block(&self, id: &BlockId) -> Result<Option<Block>, StorageError> {
+        self.row(Table::Blocks, &keys::block(id))
+    }
+
+    /// Visits the blocks of a space, ascending.
+    pub(crate) fn each_block(
+        &self,
+        space: &Space,
+        mut visit: impl FnMut(BlockId, Block) -> Result<ControlFlow<()>, StorageError>,
+    ) -> Result<(), StorageError> {
+        self.each(Table::Blocks, &keys::space(space), |key, block| {
+            let id = keys::to_block(key).ok_or_else(|| StorageError::strange_key(Table::Blocks, key))?;
+            // A shared space's key may begin like a private one's; the block's own key tells.
+            if id.space == *space { visit(id, block) } else { Ok(ControlFlow::Continue(())) }
+        })
+    }
+
+    pub(crate) fn attachment(&self, attachment: &Attachment) -> Result<Option<AttachmentRow>, StorageError> {
+        self.row(Table::Attachments, &keys::attachment(attachment))
+    }
+
+    /// The attachments of one interface of a container, whatever their CNI network.
+    pub(crate) fn attachments_of(
+        &self,
+        container: &str,
+        interface: &str,
+    ) -> Result<Vec<(Attachment, AttachmentRow)>, StorageError> {
+        self.attachments_from(&keys::attachments_of(container, interface))
+    }
+
+    /// The attachments of a container.
+    pub(crate) fn attachments_of_container(
+        &self,
+        container: &str,
+    ) -> Result<Vec<(Attachment, AttachmentRow)>, StorageError> {
+        self.attachments_from(&keys::attachments_of_container(container))
+    }
+
+    fn attachments_from(&self, prefix: &[u8]) -> Result<Vec<(Attachment, AttachmentRow)>, StorageError> {
+        let mut found = Vec::new();
+        self.each_attachment(prefix, |attachment, row| {
+            found.push((attachment, row));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(found)
+    }
+
+    /// Visits the attachments whose keys begin with `prefix`.
+    pub(crate) fn each_attachment(
+        &self,
+        prefix: &[u8],
+        mut visit: impl FnMut(Attachment, AttachmentRow) -> Result<ControlFlow<()>, StorageError>,
+    ) -> Result<(), StorageError> {
+        self.each(Table::Attachments, prefix, |key, row| {
+            let attachment =
+                keys::to_attachment(key).ok_or_else(|| StorageError::strange_key(Table::Attachments, key))?;
+            visit(attachment, row)
+        })
+    }
+
+    /// The addresses of an owner in a space, on this node.
+    pub(crate) fn owner(&self, space: &Space, owner: &Owner, interface: &str) -> Result<Vec<u128>, StorageError> {
+        let Some(key) = keys::owner(space, owner, interface) else { return Ok(Vec::new()) };
+        Ok(self.row::<OwnerRow>(Table::Owners, &key)?.map(|row| row.addresses).unwrap_or_default())
+    }
+
+    pub(crate) fn intent(&self, operation: OperationId) -> Result<Option<Intent>, StorageError> {
+        self.row(Table::Intents, &operation.to_bytes())
+    }
+
+    /// All changes that are under way.
+    pub(crate) fn intents(&self) -> Result<Vec<(OperationId, Intent)>, StorageError> {
+        let mut intents = Vec::new();
+        self.each(Table::Intents, &[], |key, intent| {
+            let operation = key.try_into().map_err(|_| StorageError::strange_key(Table::Intents, key))?;
+            intents.push((OperationId::from_bytes(operation), intent));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(intents)
+    }
+
+    pub(crate) fn seen_block(&self, id: &BlockId) -> Result<Option<Seen>, StorageError> {
+        self.row(Table::Seen, &keys::block(id))
+    }
+
+    pub(crate) fn seen_index(&self, space: &Space) -> Result<Option<Seen>, StorageError> {
+        self.row(Table::Seen, &keys::space(space))
+    }
+
+    /// Visits past leases, the earliest end first, from `from` on (milliseconds since 1970).
+    pub(crate) fn each_past(
+        &self,
+        from: u64,
+        mut visit: impl FnMut(Past) -> Result<ControlFlow<()>, StorageError>,
+    ) -> Result<(), StorageError> {
+        self.0.scan(Table::History, &from.to_be_bytes(), &mut |key, record| visit(decode(Table::History, key, record)?))
+    }
+
+    pub(crate) fn n_attachments(&self) -> Result<u64, StorageError> {
+        self.0.count(Table::Attachments)
+    }
+}
+
+impl<R: RowsMut> Tables<R> {
+    fn put<T: Record>(&mut self, table: Table, key: &[u8], value: &T) -> Result<(), StorageError> {
+        let record = value.encode(key).map_err(|source| StorageError::damaged(table, key, source))?;
+        self.0.put(table, key, &record)
+    }
+
+    pub(crate) fn set_identity(&mut self, identity: &IdentityRow) -> Result<(), StorageError> {
+        self.put(Table::Meta, IDENTITY, identity)
+    }
+
+    pub(crate) fn set_host(&mut self, host: &HostRow) -> Result<(), StorageError> {
+        self.put(Table::Meta, HOST, host)
+    }
+
+    pub(crate) fn set_sharing(&mut self, pool: &Pool, sharing: Sharing) -> Result<(), StorageError> {
+        self.put(Table::Meta, &keys::sharing(pool), &SharingRow(sharing))
+    }
+
+    pub(crate) fn set_index(&mut self, space: &Space, index: &Index) -> Result<(), StorageError> {
+        self.put(Table::Indexes, &keys::space(space), index)
+    }
+
+    pub(crate) fn set_block(&mut self, id: &BlockId, block: &Block) -> Result<(), StorageError> {
+        self.put(Table::Blocks, &keys::block(id), block)
+    }
+
+    pub(crate) fn set_attachment(&mut self, attachment: &Attachment, row: &AttachmentRow) -> Result<(), StorageError> {
+        self.put(Table::Attachments, &keys::attachment(attachment), row)
+    }
+
+    pub(crate) fn forget_attachment(&mut self, attachment: &Attachment) -> Result<(), StorageError> {
+        self.0.delete(Table::Attachments, &keys::attachment(attachment))
+    }
+
+    /// Remembers where an owner's addresses are; none forgets the owner.
+    pub(crate) fn set_owner(
+        &mut self,
+        space: &Space,
+        owner: &Owner,
+        interface: &str,
+        addresses: Vec<u128>,
+    ) -> Result<(), StorageError> {
+        let Some(key) = keys::owner(space, owner, interface) else { return Ok(()) };
+        if addresses.is_empty() {
+            self.0.delete(Table::Owners, &key)
+        } else {
+            self.put(Table::Owners, &key, &OwnerRow { addresses })
+        }
+    }
+
+    /// Remembers that an owner's address is here.
+    pub(crate) fn add_owner_address(
+        &mut self,
+        space: &Space,
+        owner: &Owner,
+        interface: &str,
+        address: Address,
+    ) -> Result<(), StorageError> {
+        let mut addresses = self.owner(space, owner, interface)?;
+        if addresses.contains(&address.number()) {
+            return Ok(());
+        }
+        addresses.push(address.number());
+        self.set_owner(space, owner, interface, addresses)
+    }
+
+    /// Takes a lease that is gone out of its attachment's and its owner's rows. Rows that speak of a newer operation
+    /// at the same place stay.
+    pub(crate) fn forget_lease(&mut self, id: &BlockId, offset: Offset, lease: &Lease) -> Result<(), StorageError> {
+        self.forget_held(id, offset, lease)?;
+        self.forget_owner(id, offset, lease)
+    }
+
+    /// Takes a lease out of its owner's row alone: the address has another owner now.
+    pub(crate) fn forget_owner(&mut self, id: &BlockId, offset: Offset, lease: &Lease) -> Result<(), StorageError> {
+        let (owner, interface) = (&lease.owner, &lease.attachment.interface);
+        let mut addresses = self.owner(&id.space, owner, interface)?;
+        let before = addresses.len();
+        let gone = id.address_at(offset).number();
+        addresses.retain(|&address| address != gone);
+        if addresses.len() == before { Ok(()) } else { self.set_owner(&id.space, owner, interface, addresses) }
+    }
+
+    /// Takes a lease out of its attachment's row alone: another attachment of the same owner has it now.
+    pub(crate) fn forget_held(&mut self, id: &BlockId, offset: Offset, lease: &Lease) -> Result<(), StorageError> {
+        let Some(mut row) = self.attachment(&lease.attachment)? else { return Ok(()) };
+        let before = row.held.len();
+        row.held.retain(|held| held.block != *id || held.offset != offset || held.operation != lease.operation);
+        if row.held.len() == before {
+            Ok(())
+        } else if row.held.is_empty() {
+            self.forget_attachment(&lease.attachment)
+        } else {
+            self.set_attachment(&lease.attachment, &row)
+        }
+    }
+
+    pub(crate) fn set_intent(&mut self, operation: OperationId, intent: &Intent) -> Result<(), StorageError> {
+        self.put(Table::Intents, &operation.to_bytes(), intent)
+    }
+
+    pub(crate) fn close_intent(&mut self, operation: OperationId) -> Result<(), StorageError> {
+        self.0.delete(Table::Intents, &operation.to_bytes())
+    }
+
+    pub(crate) fn set_seen_block(&mut self, id: &BlockId, seen: &Seen) -> Result<(), StorageError> {
+        self.put(Table::Seen, &keys::block(id), seen)
+    }
+
+    pub(crate) fn set_seen_index(&mut self, space: &Space, seen: &Seen) -> Result<(), StorageError> {
+        self.put(Table::Seen, &keys::space(space), seen)
+    }
+
+    /// Adds a past lease, and lets the earliest go when there are more than [`HISTORY_MAX`].
+    pub(crate) fn add_past(&mut self, past: &Past) -> Result<(), StorageError> {
+        let key = keys::history(past.until, past.lease.operation, &past.block, past.offset.get());
+        self.put(Table::History, &key, past)?;
+        let mut surplus = self.0.count(Table::History)?.saturating_sub(HISTORY_MAX);
+        if surplus == 0 {
+            return Ok(());
+        }
+        let mut earliest = Vec::new();
+        self.0.scan(Table::History, &[], &mut |key, _| {
+            if surplus == 0 {
+                return Ok(ControlFlow::Break(()));
+            }
+            surplus -= 1;
+            earliest.push(key.to_vec());
+            Ok(ControlFlow::Continue(()))
+        })?;
+        earliest.iter().try_for_each(|key| self.0.delete(Table::History, key))
+    }
+}

@@ -1,0 +1,637 @@
+//! Allocate: give each request an address of every range that it wants, or nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Host;
+use super::environment::{Backoff, Environment};
+use super::working::{Swapped, Working};
+use crate::address::Address;
+use crate::intent::{AttachmentRow, Claim, HeldAddress, Purpose};
+use crate::interval::Range;
+use crate::lease::{Attachment, Lease, LeaseState, OperationId, Owner};
+use crate::ledger::{Journal, RowsMut, StorageError, Tables};
+use crate::offset::{BlockNumber, Offset};
+use crate::space::{BlockId, Pool, Sharing, Space};
+use crate::store::{ReadError, Store};
+use crate::view::View;
+
+/// A request for addresses: one for each want, all or nothing.
+///
+/// Asked again for the same owner and interface in the same view, it gets the same addresses.
+#[derive(Clone, Debug)]
+pub struct Allocate {
+    /// Through which attachment the addresses are held.
+    pub attachment: Attachment,
+    /// Who keeps them across sandboxes.
+    pub owner: Owner,
+    /// One for each address.
+    pub wants: Vec<Want>,
+}
+
+/// One address that is wanted.
+#[derive(Clone, Debug)]
+pub struct Want {
+    /// The pool of the configured range.
+    pub pool: Pool,
+    /// Whether the pool shares its network's space.
+    pub sharing: Sharing,
+    /// What of the range may be handed out.
+    pub view: Arc<View>,
+    /// This very address instead of the lowest free one. It must lie in the pool's CIDR; whether it must be in the
+    /// view, the caller decides.
+    pub exactly: Option<Address>,
+}
+
+/// An address that was given.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Allocated {
+    /// The address.
+    pub address: Address,
+    /// The operation that wrote its lease.
+    pub operation: OperationId,
+    /// Whether the owner had it before.
+    pub reused: bool,
+}
+
+/// Why a request got nothing.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AllocateError {
+    /// Every assignable address of the range is held.
+    #[error(
+        "range {pool} is full: {held} of {held} addresses ({range}) are held; free some, widen the range, \
+         or see who holds them with `whereabouts show {}`", pool.cidr()
+    )]
+    RangeFull {
+        /// The pool.
+        pool: Pool,
+        /// From the first to the last assignable address.
+        range: Range,
+        /// How many addresses are held, which is all that can be.
+        held: u128,
+    },
+    /// The address that was asked for is held by another.
+    #[error("address {asked} is held by {held_by} ({}); ask for another, or release it", held_by.state)]
+    AlreadyHeld {
+        /// The address.
+        asked: Address,
+        /// Who holds it.
+        held_by: Box<Lease>,
+    },
+    /// The address that was asked for is not in the range.
+    #[error("address {asked} is not in range {pool}; ask for one that is")]
+    NotInPool {
+        /// The address.
+        asked: Address,
+        /// The pool.
+        pool: Pool,
+    },
+    /// Nobody gets an address of this space before it is repaired.
+    #[error("{space} is frozen: {reason}; run `whereabouts repair`")]
+    Frozen {
+        /// The space.
+        space: Space,
+        /// Why.
+        reason: String,
+    },
+    /// A pool cannot be private and shared at once.
+    #[error(
+        "pool {pool} is asked for as {asked} (enable_overlapping_ranges: {}), but {address} and perhaps others of it \
+         are still held as {}; release them first, or configure it as {} everywhere",
+        *asked == Sharing::Shared, asked.other(), asked.other()
+    )]
+    Sharing {
+        /// The pool.
+        pool: Pool,
+        /// How it is asked for.
+        asked: Sharing,
+        /// An address that is held in the other way.
+        address: Address,
+    },
+    /// The store is in contention or does not answer, and time is up. Nothing is left behind that the next call does
+    /// not settle.
+    #[error("no answer in time: {reason}; try again")]
+    Busy {
+        /// What was in the way.
+        reason: String,
+    },
+    /// Another call of the same attachment settled this one as dead.
+    #[error("another call for the same container and interface has taken over; try again")]
+    Superseded,
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] ReadError),
+    /// The ledger cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// A request on its way.
+struct Pending<'r> {
+    at: usize,
+    request: &'r Allocate,
+    operation: OperationId,
+    placed: Vec<Option<Placed>>,
+    has_intent: bool,
+}
+
+/// An address that was chosen for a want.
+#[derive(Clone)]
+struct Placed {
+    block: BlockId,
+    offset: Offset,
+    lease: Lease,
+    previous: Option<Lease>,
+    landed: bool,
+}
+
+type Answer = Result<Vec<Allocated>, AllocateError>;
+
+impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
+    /// Gives each request its addresses, or says why not. The answers are in the order of the requests.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be used; then nobody got anything.
+    pub async fn allocate(&self, requests: &[Allocate]) -> Result<Vec<Answer>, StorageError> {
+        let mut answers: Vec<Option<Answer>> = vec![None; requests.len()];
+        let mut waiting: Vec<(usize, &Allocate)> = requests.iter().enumerate().collect();
+        // Two requests of one owner in one batch are answered one after the other, as two calls would be.
+        while !waiting.is_empty() {
+            let mut busy = BTreeSet::new();
+            let (now, later) = waiting.into_iter().partition::<Vec<_>, _>(|(_, request)| {
+                let owner = (!matches!(request.owner, Owner::Container))
+                    .then(|| (request.owner.clone(), Arc::clone(&request.attachment.interface)));
+                let attachment_is_new = busy.insert((Some(request.attachment.clone()), None));
+                let owner_is_new = owner.is_none() || busy.insert((None, owner));
+                attachment_is_new && owner_is_new
+            });
+            self.allocate_distinct(now, &mut answers).await?;
+            waiting = later;
+        }
+        let unanswered = || Err(AllocateError::Busy { reason: "the request was not reached".to_owned() });
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(unanswered)).collect())
+    }
+
+    /// Requests of which no two have an attachment or an owner in common.
+    async fn allocate_distinct(
+        &self,
+        requests: Vec<(usize, &Allocate)>,
+        answers: &mut [Option<Answer>],
+    ) -> Result<(), StorageError> {
+        if self.needs_intents() {
+            let attachments: Vec<_> = requests.iter().map(|(_, request)| &request.attachment).collect();
+            self.settle_attachments(&attachments).await?;
+        }
+        let mut working = Working::new(self);
+        let mut sharings = BTreeSet::new();
+        let mut pending: Vec<Pending<'_>> =
+            requests.into_iter().map(|(at, request)| Pending::new(at, request, self.new_operation())).collect();
+        let mut failed: Vec<(Pending<'_>, AllocateError)> = Vec::new();
+        let mut backoff = Backoff::default();
+        loop {
+            let mut planned = Vec::with_capacity(pending.len());
+            for mut request in pending {
+                match self.place_all(&mut working, &mut request, &mut sharings).await {
+                    Ok(()) => planned.push(request),
+                    Err(AllocateError::Storage(error)) => return Err(error),
+                    Err(error) => failed.push((request.taken_back(&mut working), error)),
+                }
+            }
+            pending = planned;
+            if self.needs_intents() {
+                let superseded = self.write_claims(&working, &mut pending)?;
+                for request in pending.extract_if(.., |request| superseded.contains(&request.at)) {
+                    failed.push((request.taken_back(&mut working), AllocateError::Superseded));
+                }
+            }
+            let Swapped { refused, mut unknown } = working.swap_changed().await;
+            if let (false, Some(error)) = (self.needs_intents(), unknown.pop_first()) {
+                return Err(StorageError::io(error.1));
+            }
+            for request in &mut pending {
+                request.mark_landed(|block| !refused.contains(block) && !unknown.contains_key(block));
+            }
+            self.look_for_landed(&mut working, &mut pending, &refused, &mut unknown).await;
+            for request in pending.extract_if(.., |request| request.unknown(&unknown).is_some()) {
+                let error = request.unknown(&unknown).cloned().unwrap_or(AllocateError::Superseded);
+                failed.push((request, error));
+            }
+            if pending.iter().all(Pending::is_complete) {
+                break;
+            }
+            if !backoff.pause(self.environment).await {
+                let late = pending.extract_if(.., |request| !request.is_complete());
+                let busy = || AllocateError::Busy { reason: "other writers were faster".to_owned() };
+                failed.extend(late.map(|request| (request, busy())));
+                break;
+            }
+        }
+        let superseded = self.finish(&working, &pending, &sharings)?;
+        let gone = pending.extract_if(.., |request| superseded.contains(&request.at));
+        failed.extend(gone.map(|request| (request, AllocateError::Superseded)));
+        for request in pending {
+            if let Some(answer) = answers.get_mut(request.at) {
+                *answer = Some(Ok(request.addresses()));
+            }
+        }
+        for (request, error) in failed {
+            if request.has_intent && !matches!(error, AllocateError::Superseded) {
+                self.settle_own(request.operation).await?;
+            }
+            if let Some(answer) = answers.get_mut(request.at) {
+                *answer = Some(Err(error));
+            }
+        }
+        self.mark_full(working.take_unmarked()).await?;
+        Ok(())
+    }
+
+    /// Chooses an address for every want that has none yet.
+    async fn place_all(
+        &self,
+        working: &mut Working<'_, '_, S, J, E>,
+        pending: &mut Pending<'_>,
+        sharings: &mut BTreeSet<(Pool, Sharing)>,
+    ) -> Result<(), AllocateError> {
+        let request = pending.request;
+        if pending.placed.iter().all(Option::is_none) {
+            for want in &request.wants {
+                self.check_want(want, sharings).await?;
+            }
+            self.place_known(working, pending).await?;
+        }
+        // Addresses that are asked for come first, or the choice of another want might take them.
+        for exactly in [true, false] {
+            for (at, want) in request.wants.iter().enumerate() {
+                if want.exactly.is_some() != exactly || pending.placed.get(at).is_none_or(Option::is_some) {
+                    continue;
+                }
+                let space = want.space();
+                let (block, offset) = match want.exactly {
+                    Some(address) => self.open_exactly(working, request, &space, address).await?,
+                    None => working.lowest_free(&space, &want.view).await?.ok_or_else(|| want.full())?,
+                };
+                self.place(working, pending, at, block, offset);
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses an address outside its pool, and a pool that is in use in the other way.
+    async fn check_want(&self, want: &Want, sharings: &mut BTreeSet<(Pool, Sharing)>) -> Result<(), AllocateError> {
+        if let Some(asked) = want.exactly
+            && !want.pool.cidr().contains(&asked.to_ip())
+        {
+            return Err(AllocateError::NotInPool { asked, pool: want.pool.clone() });
+        }
+        let use_of_pool = (want.pool.clone(), want.sharing);
+        if sharings.contains(&use_of_pool) {
+            return Ok(());
+        }
+        if self.journal.look(|tables| tables.sharing(&want.pool))? != Some(want.sharing)
+            && let Some(address) = self.live_in(&want.pool, want.sharing.other()).await?
+        {
+            return Err(AllocateError::Sharing { pool: want.pool.clone(), asked: want.sharing, address });
+        }
+        sharings.insert(use_of_pool);
+        Ok(())
+    }
+
+    /// An address of the pool that is held while the pool is used in this way, if there is one.
+    async fn live_in(&self, pool: &Pool, sharing: Sharing) -> Result<Option<Address>, AllocateError> {
+        let space = pool.space(sharing);
+        let Some(index) = self.store.read_index(&space).await? else { return Ok(None) };
+        let range = Range::from(pool.cidr());
+        let (first, last) = (BlockNumber::of(range.first()), BlockNumber::of(range.last()));
+        for number in index.object.existing().iter_between(first, last) {
+            let id = BlockId { space: space.clone(), number };
+            let Some(stored) = self.store.read_block(&id).await? else { continue };
+            if let Some((offset, _)) = stored.object.iter().find(|(_, lease)| lease.pool == pool.cidr()) {
+                return Ok(Some(id.address_at(offset)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives wants the addresses that the attachment or the owner already has on this node: by equal pool first, then
+    /// by containment.
+    async fn place_known(
+        &self,
+        working: &mut Working<'_, '_, S, J, E>,
+        pending: &mut Pending<'_>,
+    ) -> Result<(), AllocateError> {
+        let request = pending.request;
+        let mut known = self.known_places(request)?;
+        let mut kept = Vec::new();
+        for (block, offset) in std::mem::take(&mut known) {
+            let lease = working.open(&block).await?.get(offset);
+            if let Some(lease) = lease.filter(|lease| self.keeps(request, lease)) {
+                kept.push((block, offset, lease.clone()));
+            }
+        }
+        for by_pool in [true, false] {
+            for (at, want) in request.wants.iter().enumerate() {
+                if pending.placed.get(at).is_none_or(Option::is_some) {
+                    continue;
+                }
+                let space = want.space();
+                let fits = |(block, offset, lease): &(BlockId, Offset, Lease)| {
+                    let address = block.address_at(*offset);
+                    let in_view = want.view.contains(address);
+                    block.space == space
+                        && match want.exactly {
+                            Some(exactly) => exactly == address,
+                            // After a range was edited the same container keeps what it has; a new one does not.
+                            None if by_pool => {
+                                lease.pool == want.pool.cidr() && (in_view || lease.attachment == request.attachment)
+                            }
+                            None => in_view,
+                        }
+                };
+                if let Some(found) = kept.iter().position(fits) {
+                    let (block, offset, _) = kept.swap_remove(found);
+                    self.place(working, pending, at, block, offset);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the ledger says that this attachment or owner has addresses. It may be wrong; the blocks tell.
+    fn known_places(&self, request: &Allocate) -> Result<Vec<(BlockId, Offset)>, StorageError> {
+        self.journal.look(|tables| {
+            let mut places = Vec::new();
+            if let Some(row) = tables.attachment(&request.attachment)?
+                && row.store == self.store_name
+            {
+                places.extend(row.held.into_iter().map(|held| (held.block, held.offset)));
+            }
+            let spaces: BTreeSet<Space> = request.wants.iter().map(Want::space).collect();
+            for space in spaces {
+                for number in tables.owner(&space, &request.owner, &request.attachment.interface)? {
+                    if let Some(address) = Address::new(space.family(), number)
+                        && let Some(block) = space.block_of(address)
+                    {
+                        places.push((block, Offset::of(address)));
+                    }
+                }
+            }
+            places.sort();
+            places.dedup();
+            Ok(places)
+        })
+    }
+
+    /// Whether a lease is this request's to keep.
+    fn keeps(&self, request: &Allocate, lease: &Lease) -> bool {
+        let same_owner =
+            lease.owner.is_same(&request.owner) && lease.attachment.interface == request.attachment.interface;
+        let here = lease.node == self.node || matches!(request.owner, Owner::Sticky { .. });
+        lease.state == LeaseState::Active && here && (same_owner || lease.attachment == request.attachment)
+    }
+
+    async fn open_exactly(
+        &self,
+        working: &mut Working<'_, '_, S, J, E>,
+        request: &Allocate,
+        space: &Space,
+        asked: Address,
+    ) -> Result<(BlockId, Offset), AllocateError> {
+        let offset = Offset::of(asked);
+        let Some(block) = space.block_of(asked) else {
+            let reason = "the address is not of the space's family".to_owned();
+            return Err(AllocateError::Busy { reason });
+        };
+        match working.open(&block).await?.get(offset) {
+            Some(lease) if !self.keeps(request, lease) => {
+                Err(AllocateError::AlreadyHeld { asked, held_by: Box::new(lease.clone()) })
+            }
+            _ => Ok((block, offset)),
+        }
+    }
+
+    /// Gives an address of the working set to a want.
+    fn place(
+        &self,
+        working: &mut Working<'_, '_, S, J, E>,
+        pending: &mut Pending<'_>,
+        at: usize,
+        block: BlockId,
+        offset: Offset,
+    ) {
+        let request = pending.request;
+        let (Some(want), Some(place)) = (request.wants.get(at), pending.placed.get_mut(at)) else { return };
+        let previous = working.block(&block).and_then(|block| block.get(offset)).cloned();
+        let lease = Lease {
+            state: LeaseState::Active,
+            operation: pending.operation,
+            attachment: request.attachment.clone(),
+            owner: request.owner.clone(),
+            node: Arc::clone(&self.node),
+            boot: (!request.owner.outlives_boots()).then_some(self.boot),
+            pool: want.pool.cidr(),
+            provider: None,
+            since: previous.as_ref().map_or_else(|| self.environment.now(), |lease| lease.since),
+        };
+        working.put(&block, offset, lease.clone());
+        *place = Some(Placed { block, offset, lease, previous, landed: false });
+    }
+
+    /// Writes down what is about to be sent. A request whose intent somebody else settles has lost its right to go on.
+    fn write_claims(
+        &self,
+        working: &Working<'_, '_, S, J, E>,
+        pending: &mut [Pending<'_>],
+    ) -> Result<BTreeSet<usize>, StorageError> {
+        let superseded = self.journal.record(|tables| {
+            let mut superseded = BTreeSet::new();
+            for request in pending.iter().filter(|request| !request.is_complete()) {
+                if request.has_intent && !is_open_claim(tables, request.operation)? {
+                    superseded.insert(request.at);
+                    continue;
+                }
+                let claim = |placed: &Placed| Claim {
+                    block: placed.block.clone(),
+                    offset: placed.offset,
+                    expected: working.version(&placed.block),
+                    previous: placed.previous.clone(),
+                };
+                let claims = request.placed.iter().flatten().map(claim).collect();
+                let intent = self.intent(&request.request.attachment, Purpose::Claim(claims));
+                tables.set_intent(request.operation, &intent)?;
+            }
+            Ok(superseded)
+        })?;
+        for request in pending.iter_mut() {
+            request.has_intent |= !request.is_complete();
+        }
+        Ok(superseded)
+    }
+
+    /// A refused swap says nothing about the one whose reply was lost before it: the operation id in the block does.
+    async fn look_for_landed(
+        &self,
+        working: &mut Working<'_, '_, S, J, E>,
+        pending: &mut [Pending<'_>],
+        refused: &[BlockId],
+        unknown: &mut BTreeMap<BlockId, AllocateError>,
+    ) {
+        for id in refused {
+            let block = match working.open(id).await {
+                Ok(block) => block,
+                // Whether an earlier swap landed is not known, so the intent must go on naming it.
+                Err(error) => {
+                    unknown.insert(id.clone(), error);
+                    continue;
+                }
+            };
+            for request in pending.iter_mut() {
+                for place in &mut request.placed {
+                    let Some(placed) = place.as_mut().filter(|placed| placed.block == *id && !placed.landed) else {
+                        continue;
+                    };
+                    let found = block.get(placed.offset);
+                    if found.is_some_and(|lease| lease.operation == request.operation) {
+                        placed.landed = true;
+                    } else {
+                        *place = None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes down the attachments, and closes the intents with it.
+    fn finish(
+        &self,
+        working: &Working<'_, '_, S, J, E>,
+        pending: &[Pending<'_>],
+        sharings: &BTreeSet<(Pool, Sharing)>,
+    ) -> Result<BTreeSet<usize>, StorageError> {
+        let needs_intents = self.needs_intents();
+        let recorded = self.environment.boot_clock();
+        self.journal.record(|tables| {
+            let mut superseded = BTreeSet::new();
+            for request in pending {
+                if request.has_intent && !is_open_claim(tables, request.operation)? {
+                    superseded.insert(request.at);
+                    continue;
+                }
+                self.record_attachment(tables, request, recorded)?;
+                if request.has_intent {
+                    tables.close_intent(request.operation)?;
+                }
+            }
+            for (pool, sharing) in sharings {
+                if tables.sharing(pool)? != Some(*sharing) {
+                    tables.set_sharing(pool, *sharing)?;
+                }
+            }
+            if needs_intents {
+                working.remember(tables)?;
+            }
+            Ok(superseded)
+        })
+    }
+
+    fn record_attachment<R: RowsMut>(
+        &self,
+        tables: &mut Tables<R>,
+        pending: &Pending<'_>,
+        recorded: u64,
+    ) -> Result<(), StorageError> {
+        let attachment = &pending.request.attachment;
+        let mut held = Vec::with_capacity(pending.placed.len());
+        for placed in pending.placed.iter().flatten() {
+            if let Some(previous) = &placed.previous {
+                if previous.attachment != *attachment {
+                    tables.forget_held(&placed.block, placed.offset, previous)?;
+                }
+                if !previous.owner.is_same(&placed.lease.owner) {
+                    tables.forget_owner(&placed.block, placed.offset, previous)?;
+                }
+            }
+            let interface = &attachment.interface;
+            let address = placed.block.address_at(placed.offset);
+            tables.add_owner_address(&placed.block.space, &placed.lease.owner, interface, address)?;
+            held.push(HeldAddress {
+                block: placed.block.clone(),
+                offset: placed.offset,
+                operation: pending.operation,
+                lease: self.needs_intents().then(|| placed.lease.clone()),
+            });
+        }
+        // What the attachment holds beside this, because its configuration was edited, stays its own until DEL.
+        if let Some(before) = tables.attachment(attachment)?.filter(|row| row.store == self.store_name) {
+            let again = |old: &HeldAddress| held.iter().any(|new| new.block == old.block && new.offset == old.offset);
+            let others: Vec<_> = before.held.into_iter().filter(|old| !again(old)).collect();
+            held.extend(others);
+        }
+        let row = AttachmentRow { store: Arc::clone(&self.store_name), boot: self.boot, recorded, held };
+        tables.set_attachment(attachment, &row)
+    }
+}
+
+fn is_open_claim<R: RowsMut>(tables: &Tables<R>, operation: OperationId) -> Result<bool, StorageError> {
+    Ok(tables.intent(operation)?.is_some_and(|intent| matches!(intent.purpose, Purpose::Claim(_))))
+}
+
+// === impl Want ===
+
+impl Want {
+    /// The space that the address is taken from.
+    #[must_use]
+    pub fn space(&self) -> Space {
+        self.pool.space(self.sharing)
+    }
+
+    fn full(&self) -> AllocateError {
+        let range = Range::from(self.pool.cidr());
+        let ends = self.view.first().zip(self.view.last()).and_then(|(first, last)| Range::new(first, last));
+        AllocateError::RangeFull { pool: self.pool.clone(), range: ends.unwrap_or(range), held: self.view.count() }
+    }
+}
+
+// === impl Pending ===
+
+impl<'r> Pending<'r> {
+    fn new(at: usize, request: &'r Allocate, operation: OperationId) -> Self {
+        Self { at, request, operation, placed: vec![None; request.wants.len()], has_intent: false }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.placed.iter().all(|placed| placed.as_ref().is_some_and(|placed| placed.landed))
+    }
+
+    /// Why nobody knows what became of one of its places, if so.
+    fn unknown<'u>(&self, unknown: &'u BTreeMap<BlockId, AllocateError>) -> Option<&'u AllocateError> {
+        self.placed.iter().flatten().filter(|placed| !placed.landed).find_map(|placed| unknown.get(&placed.block))
+    }
+
+    /// Marks what is in place now.
+    fn mark_landed(&mut self, is_in_place: impl Fn(&BlockId) -> bool) {
+        for placed in self.placed.iter_mut().flatten() {
+            placed.landed |= is_in_place(&placed.block);
+        }
+    }
+
+    /// Takes what did not land out of the working set again.
+    fn taken_back<S: Store, J: Journal, E: Environment>(mut self, working: &mut Working<'_, '_, S, J, E>) -> Self {
+        for place in &mut self.placed {
+            if let Some(placed) = place.take_if(|placed| !placed.landed) {
+                working.take_back(&placed.block, placed.offset, placed.previous.as_ref());
+            }
+        }
+        self
+    }
+
+    fn addresses(&self) -> Vec<Allocated> {
+        let allocated = |placed: &Placed| Allocated {
+            address: placed.block.address_at(placed.offset),
+            operation: self.operation,
+            reused: placed.previous.is_some(),
+        };
+        self.placed.iter().flatten().map(allocated).collect()
+    }
+}

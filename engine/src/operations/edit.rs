@@ -1,0 +1,183 @@
+//! Edits: changes of blocks that know nothing but an operation id, and are repeated until they are settled.
+//!
+//! Releasing, undoing and fencing are edits. They never take an address, so a repetition does no harm.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Host;
+use super::environment::{Backoff, Environment};
+use crate::block::Block;
+use crate::lease::{Lease, OperationId};
+use crate::ledger::Journal;
+use crate::offset::Offset;
+use crate::space::BlockId;
+use crate::store::{Object, Outcome, Store, Swap, Version};
+
+/// A change of one block.
+#[derive(Clone, Debug)]
+pub(super) enum Edit {
+    /// Frees an address, if the lease is still the one that was judged.
+    Free { offset: Offset, operation: OperationId },
+    /// Gives an address back to who had it before, or frees it, if the operation took it.
+    Undo { offset: Offset, operation: OperationId, previous: Option<Lease> },
+    /// Moves the version on if it is still this one: a swap that was lost on its way can never land after that.
+    Fence { expected: Version },
+}
+
+/// What the edits of one block came to.
+#[derive(Debug)]
+pub(super) enum Edited {
+    /// They are done, and nothing of them is on its way any more.
+    Settled {
+        /// The leases that were freed.
+        freed: Vec<(Offset, Lease)>,
+        /// Whether the index may say that the block has less room than it has now: the edits made room in a block that
+        /// had none, or an attempt of which nobody knows did.
+        made_room: bool,
+        /// Whether an attempt before the last one may have made the edits.
+        is_uncertain: bool,
+    },
+    /// They are to be repeated by a later call.
+    Open {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
+    /// Makes edits, one swap per block, again and again until each is settled or time is up.
+    pub(super) async fn edit(&self, mut edits: BTreeMap<BlockId, Vec<Edit>>) -> BTreeMap<BlockId, Edited> {
+        let mut edited = BTreeMap::new();
+        let mut uncertain: BTreeSet<BlockId> = BTreeSet::new();
+        let mut backoff = Backoff::default();
+        loop {
+            let mut swaps = Vec::new();
+            let mut sent: Vec<(BlockId, Edited)> = Vec::new();
+            let mut open: BTreeMap<BlockId, String> = BTreeMap::new();
+            for (id, edits) in &edits {
+                let stored = match self.store.read_block(id).await {
+                    Ok(Some(stored)) => stored,
+                    Ok(None) => {
+                        let untouched = Edited::untouched(uncertain.contains(id));
+                        match edit_absent(id, edits) {
+                            Some(swap) => {
+                                swaps.push(swap);
+                                sent.push((id.clone(), untouched));
+                            }
+                            // There is nothing to free in a block that is gone, and nothing on its way.
+                            None => drop(edited.insert(id.clone(), untouched)),
+                        }
+                        continue;
+                    }
+                    Err(error) => {
+                        open.insert(id.clone(), error.to_string());
+                        continue;
+                    }
+                };
+                let before = stored.object.fullness();
+                let mut block = stored.object;
+                let mut freed = Vec::new();
+                let mut changed = false;
+                for edit in edits {
+                    changed |= edit.apply(&mut block, &stored.version, &mut freed);
+                }
+                if !changed {
+                    edited.insert(id.clone(), Edited::untouched(uncertain.contains(id)));
+                } else if block.is_frozen() {
+                    let reason = format!("{} is frozen; run `whereabouts repair`", id.space);
+                    edited.insert(id.clone(), Edited::Open { reason });
+                } else {
+                    block.advance();
+                    let is_uncertain = uncertain.contains(id);
+                    let made_room = is_uncertain || block.fullness() < before;
+                    sent.push((id.clone(), Edited::Settled { freed, made_room, is_uncertain }));
+                    swaps.push(Swap { expected: stored.version, object: Object::Block(id.clone(), block) });
+                }
+            }
+            let outcomes = if swaps.is_empty() { Vec::new() } else { self.swap_edits(swaps).await };
+            for ((id, result), outcome) in sent.into_iter().zip(outcomes) {
+                match outcome {
+                    Outcome::Accepted { .. } => drop(edited.insert(id, result)),
+                    Outcome::Refused => drop(open.insert(id, "other writers were faster".to_owned())),
+                    Outcome::Unknown { reason } => {
+                        uncertain.insert(id.clone());
+                        open.insert(id, reason);
+                    }
+                }
+            }
+            edits.retain(|id, _| !edited.contains_key(id));
+            if edits.is_empty() {
+                return edited;
+            }
+            if !self.needs_intents() || !backoff.pause(self.environment).await {
+                for (id, _) in edits {
+                    let reason = open.remove(&id).unwrap_or_else(|| "time is up".to_owned());
+                    edited.insert(id, Edited::Open { reason });
+                }
+                return edited;
+            }
+        }
+    }
+
+    /// Where blocks are swapped together, one that moved must not hold back the others: edits do not belong together.
+    async fn swap_edits(&self, swaps: Vec<Swap>) -> Vec<Outcome> {
+        if !self.promises().several_at_once || self.promises().one_transaction_with_journal {
+            return self.store.swap(swaps).await;
+        }
+        let mut outcomes = Vec::with_capacity(swaps.len());
+        for swap in swaps {
+            outcomes.push(self.swap_one(swap).await);
+        }
+        outcomes
+    }
+
+    /// Swaps a single object.
+    pub(super) async fn swap_one(&self, swap: Swap) -> Outcome {
+        let unanswered = || Outcome::Unknown { reason: "the store gave no answer".to_owned() };
+        self.store.swap(vec![swap]).await.pop().unwrap_or_else(unanswered)
+    }
+}
+
+/// A block that may still be made by a swap that was lost is made empty, which that swap cannot survive.
+fn edit_absent(id: &BlockId, edits: &[Edit]) -> Option<Swap> {
+    let may_land = |edit: &Edit| matches!(edit, Edit::Fence { expected } if expected.is_absent());
+    edits.iter().any(may_land).then(|| {
+        let object = Object::Block(id.clone(), Block::empty(0));
+        Swap { expected: Version::absent(), object }
+    })
+}
+
+// === impl Edit ===
+
+impl Edit {
+    /// Applies the edit to a block that was read at `version`; says whether it must be swapped.
+    fn apply(&self, block: &mut Block, version: &Version, freed: &mut Vec<(Offset, Lease)>) -> bool {
+        let wrote = |block: &Block, offset: Offset, operation: OperationId| {
+            block.get(offset).is_some_and(|lease| lease.operation == operation)
+        };
+        match self {
+            Self::Free { offset, operation } if wrote(block, *offset, *operation) => {
+                freed.extend(block.remove(*offset).map(|lease| (*offset, lease)));
+                true
+            }
+            Self::Undo { offset, operation, previous } if wrote(block, *offset, *operation) => {
+                match previous {
+                    Some(lease) => drop(block.insert(*offset, lease.clone())),
+                    None => drop(block.remove(*offset)),
+                }
+                true
+            }
+            Self::Fence { expected } => expected == version,
+            Self::Free { .. } | Self::Undo { .. } => false,
+        }
+    }
+}
+
+// === impl Edited ===
+
+impl Edited {
+    /// There was nothing left to edit.
+    fn untouched(is_uncertain: bool) -> Self {
+        Self::Settled { freed: Vec::new(), made_room: is_uncertain, is_uncertain }
+    }
+}

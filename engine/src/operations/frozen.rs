@@ -1,0 +1,214 @@
+//! Frozen spaces: when what a store holds cannot be the newest state, nobody takes an address until a repair.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use super::Host;
+use super::allocate::AllocateError;
+use super::environment::{Backoff, Environment};
+use crate::address::Address;
+use crate::block::Block;
+use crate::index::Index;
+use crate::intent::{HeldAddress, Purpose};
+use crate::lease::{Attachment, Lease};
+use crate::ledger::{Journal, StorageError};
+use crate::space::{BlockId, Space};
+use crate::store::{Object, Outcome, ReadError, Store, Swap, Version};
+
+/// What a repair put back for this host.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reinserted {
+    /// Addresses whose leases were missing and are there again.
+    pub put_back: Vec<Address>,
+    /// Addresses that this host proves and somebody else holds.
+    pub contradictions: Vec<Contradiction>,
+}
+
+/// An address that two prove.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contradiction {
+    /// The address.
+    pub address: Address,
+    /// Who holds it by this host's ledger.
+    pub here: Box<Lease>,
+    /// Who holds it by the block.
+    pub there: Box<Lease>,
+}
+
+/// Blocks of a space, and what was wrong with the attempt to go on.
+type Attempt<T> = Result<T, String>;
+
+impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
+    /// Freezes a space for all, and says so. The mark in the index stops whoever reads the index; the stamps in the
+    /// blocks stop whoever goes by a hint.
+    pub(super) async fn freeze<T>(&self, space: &Space, reason: String) -> Result<T, AllocateError> {
+        tracing::error!(%space, %reason, "the space is frozen");
+        let operation = self.new_operation();
+        let intent =
+            self.intent(&Attachment::named(""), Purpose::Freeze { space: space.clone(), reason: reason.clone() });
+        if self.needs_intents() {
+            self.journal.record(|tables| tables.set_intent(operation, &intent))?;
+        }
+        if self.carry_out_freeze(space, &reason).await && self.needs_intents() {
+            self.close(&[operation])?;
+        }
+        Err(AllocateError::Frozen { space: space.clone(), reason })
+    }
+
+    /// Marks the index and stamps every block; says whether all of it is done.
+    pub(super) async fn carry_out_freeze(&self, space: &Space, reason: &str) -> bool {
+        self.retry(async || self.try_freeze(space, reason).await).await.is_ok()
+    }
+
+    async fn try_freeze(&self, space: &Space, reason: &str) -> Attempt<()> {
+        let stored = self.store.read_index(space).await.map_err(text)?;
+        let (expected, mut index) = match stored {
+            Some(stored) => (stored.version, stored.object),
+            None => (Version::absent(), Index::empty(0)),
+        };
+        if index.frozen.is_none() {
+            index.frozen = Some(reason.to_owned());
+            index.advance();
+            self.swap_now(expected, Object::Index(space.clone(), index)).await?;
+        }
+        for (number, stored) in self.store.list_blocks(space).await.map_err(text)? {
+            let mut block = stored.object;
+            if !block.is_frozen() {
+                let epoch = block.epoch();
+                block.set_frozen(true, epoch);
+                block.advance();
+                let id = BlockId { space: space.clone(), number };
+                self.swap_now(stored.version, Object::Block(id, block)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts back what this host's ledger proves alive and the store has lost. Only for a space that is frozen.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be used. [`ReadError`] inside when the store does not answer in time;
+    /// then it is to be called again.
+    pub async fn reinsert(&self, space: &Space) -> Result<Result<Reinserted, ReadError>, StorageError> {
+        let mut proven: BTreeMap<BlockId, Vec<HeldAddress>> = BTreeMap::new();
+        self.journal.look(|tables| {
+            tables.each_attachment(&[], |_, row| {
+                if row.store == self.store_name {
+                    for held in row.held.into_iter().filter(|held| held.block.space == *space) {
+                        proven.entry(held.block.clone()).or_default().push(held);
+                    }
+                }
+                Ok(ControlFlow::Continue(()))
+            })
+        })?;
+        let mut reinserted = Reinserted::default();
+        for (id, held) in proven {
+            match self.retry(async || self.try_reinsert(&id, &held).await).await {
+                Ok(part) => {
+                    reinserted.put_back.extend(part.put_back);
+                    reinserted.contradictions.extend(part.contradictions);
+                }
+                Err(reason) => return Ok(Err(ReadError::Unavailable { reason })),
+            }
+        }
+        Ok(Ok(reinserted))
+    }
+
+    async fn try_reinsert(&self, id: &BlockId, proven: &[HeldAddress]) -> Attempt<Reinserted> {
+        let (expected, mut block) = match self.store.read_block(id).await.map_err(text)? {
+            Some(stored) => (stored.version, stored.object),
+            None => {
+                let mut block = Block::empty(0);
+                block.set_frozen(true, 0);
+                (Version::absent(), block)
+            }
+        };
+        let mut result = Reinserted::default();
+        for held in proven {
+            let Some(here) = &held.lease else { continue };
+            match block.get(held.offset) {
+                None => {
+                    block.insert(held.offset, here.clone());
+                    result.put_back.push(held.address());
+                }
+                Some(there) if there.operation != held.operation => result.contradictions.push(Contradiction {
+                    address: held.address(),
+                    here: Box::new(here.clone()),
+                    there: Box::new(there.clone()),
+                }),
+                Some(_) => {}
+            }
+        }
+        if !result.put_back.is_empty() || expected.is_absent() {
+            block.advance();
+            self.swap_now(expected, Object::Block(id.clone(), block)).await?;
+        }
+        Ok(result)
+    }
+
+    /// Opens a frozen space again in a new epoch: the blocks that are there are the ones that exist, and what the
+    /// hosts have seen before counts no more.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the store does not answer in time; then it is to be called again.
+    pub async fn thaw(&self, space: &Space) -> Result<(), ReadError> {
+        let thawed = self.retry(async || self.try_thaw(space).await).await;
+        thawed.map_err(|reason| ReadError::Unavailable { reason })
+    }
+
+    async fn try_thaw(&self, space: &Space) -> Attempt<()> {
+        let Some(stored) = self.store.read_index(space).await.map_err(text)? else { return Ok(()) };
+        let mut index = stored.object;
+        if index.frozen.is_none() {
+            return Ok(());
+        }
+        let blocks = self.store.list_blocks(space).await.map_err(text)?;
+        let newest = blocks.iter().map(|(_, stored)| stored.object.epoch()).max().unwrap_or(0);
+        // Blocks that an earlier attempt opened already are in the new epoch.
+        let epoch = if blocks.iter().any(|(_, stored)| !stored.object.is_frozen()) {
+            newest.max(index.epoch.saturating_add(1))
+        } else {
+            newest.max(index.epoch).saturating_add(1)
+        };
+        (index.existing, index.full, index.full_but_zero) = Default::default();
+        for (number, stored) in blocks {
+            let mut block = stored.object;
+            index.existing.insert(number);
+            index.set_mark(number, block.fullness());
+            if block.is_frozen() || block.epoch() != epoch {
+                block.set_frozen(false, epoch);
+                block.advance();
+                let id = BlockId { space: space.clone(), number };
+                self.swap_now(stored.version, Object::Block(id, block)).await?;
+            }
+        }
+        index.frozen = None;
+        index.epoch = epoch;
+        index.advance();
+        self.swap_now(stored.version, Object::Index(space.clone(), index)).await
+    }
+
+    /// Tries until it succeeds or time is up.
+    async fn retry<T>(&self, mut attempt: impl AsyncFnMut() -> Attempt<T>) -> Attempt<T> {
+        let mut backoff = Backoff::default();
+        loop {
+            match attempt().await {
+                Ok(done) => return Ok(done),
+                Err(reason) if !self.needs_intents() || !backoff.pause(self.environment).await => return Err(reason),
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn swap_now(&self, expected: Version, object: Object) -> Attempt<()> {
+        match self.swap_one(Swap { expected, object }).await {
+            Outcome::Accepted { .. } => Ok(()),
+            Outcome::Refused => Err("other writers were faster".to_owned()),
+            Outcome::Unknown { reason } => Err(reason),
+        }
+    }
+}
+
+fn text(error: ReadError) -> String {
+    error.to_string()
+}

@@ -1,0 +1,215 @@
+//! Release: free what an attachment, an owner's name or an operator names.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Host;
+use super::environment::Environment;
+use super::settle::Freed;
+use crate::address::Address;
+use crate::intent::{HeldAddress, Intent, Purpose};
+use crate::lease::{Attachment, Lease, OperationId};
+use crate::ledger::{Journal, RowsMut, StorageError, Tables};
+use crate::offset::Offset;
+use crate::space::Space;
+use crate::store::{ReadError, Store};
+
+/// What is to be freed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Release {
+    /// Everything that an attachment holds. Where the CNI network name is missing or unknown, the only attachment of
+    /// that container and interface is meant.
+    Attachment {
+        /// The container id.
+        container: Arc<str>,
+        /// The interface.
+        interface: Arc<str>,
+        /// The CNI network name, where the caller knows it.
+        network: Option<Arc<str>>,
+    },
+    /// The lease of one address, whoever holds it: an operator's word.
+    Address {
+        /// The space.
+        space: Space,
+        /// The address.
+        address: Address,
+        /// Only if this operation wrote the lease.
+        operation: Option<OperationId>,
+    },
+}
+
+/// What was freed. An attachment that is not known, and an address that nobody holds, free nothing, which is no error.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Released {
+    /// The addresses that are free now, and who held them.
+    pub freed: Vec<(Address, Lease)>,
+    /// The addresses that are durably queued on this host, because the store does not answer or the space is frozen;
+    /// a later call frees them.
+    pub queued: Vec<Address>,
+    /// Attachments of the same container and interface in other networks, of which none could be meant for certain.
+    pub ambiguous: Vec<Attachment>,
+}
+
+/// Why nothing could be freed, and nothing queued.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReleaseError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] ReadError),
+}
+
+/// A request on its way.
+struct Leaving {
+    operation: OperationId,
+    intent: Intent,
+    held: Vec<HeldAddress>,
+    ambiguous: Vec<Attachment>,
+}
+
+type Answer = Result<Released, ReleaseError>;
+
+impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
+    /// Frees what each request names. The answers are in the order of the requests.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be used; then nothing was freed or queued.
+    pub async fn release(&self, requests: &[Release]) -> Result<Vec<Answer>, StorageError> {
+        let attachments = self.journal.look(|tables| {
+            let mut attachments = Vec::new();
+            for request in requests {
+                attachments.extend(named(tables, request)?);
+            }
+            Ok(attachments)
+        })?;
+        if self.needs_intents() {
+            self.settle_attachments(&attachments.iter().collect::<Vec<_>>()).await?;
+        }
+        let mut found = Vec::with_capacity(requests.len());
+        for request in requests {
+            found.push(self.find(request).await);
+        }
+        // Rows go and intents come in one transaction: from here on the release is on its way, whatever happens.
+        let leaving = self.journal.record(|tables| {
+            let mut leaving = Vec::with_capacity(found.len());
+            for found in found {
+                leaving.push(match found {
+                    Ok(found) => Ok(self.queue(tables, found)?),
+                    Err(error) => Err(error),
+                });
+            }
+            Ok(leaving)
+        })?;
+        self.carry_out(leaving).await
+    }
+
+    /// What an operator's address stands for. What an attachment holds is looked up when it is queued.
+    async fn find<'r>(&self, request: &'r Release) -> Result<(&'r Release, Vec<HeldAddress>), ReadError> {
+        let Release::Address { space, address, operation } = request else { return Ok((request, Vec::new())) };
+        let Some(block) = space.block_of(*address) else { return Ok((request, Vec::new())) };
+        let offset = Offset::of(*address);
+        let stored = self.store.read_block(&block).await?;
+        let lease = stored.and_then(|stored| stored.object.get(offset).cloned());
+        let held = lease.filter(|lease| operation.is_none_or(|operation| operation == lease.operation)).map(|lease| {
+            let operation = lease.operation;
+            HeldAddress { block, offset, operation, lease: Some(lease) }
+        });
+        Ok((request, held.into_iter().collect()))
+    }
+
+    /// Turns what is held into a release that is durably on its way.
+    fn queue<R: RowsMut>(
+        &self,
+        tables: &mut Tables<R>,
+        (request, mut held): (&Release, Vec<HeldAddress>),
+    ) -> Result<Leaving, StorageError> {
+        let mut ambiguous = Vec::new();
+        let mut of = Attachment::named("");
+        match request {
+            Release::Attachment { network, .. } => match named(tables, request)?.as_slice() {
+                [] => {}
+                [attachment] => {
+                    if let Some(row) = tables.attachment(attachment)?.filter(|row| row.store == self.store_name) {
+                        held = row.held;
+                        tables.forget_attachment(attachment)?;
+                    }
+                    of = attachment.clone();
+                }
+                several => {
+                    tracing::warn!(?network, n = several.len(), "several networks hold addresses, and none is named");
+                    ambiguous = several.to_vec();
+                }
+            },
+            Release::Address { .. } => {
+                if let Some(lease) = held.first().and_then(|held| held.lease.as_ref()) {
+                    of = lease.attachment.clone();
+                }
+            }
+        }
+        let operation = self.new_operation();
+        let intent = self.intent(&of, Purpose::Release(held.clone()));
+        if self.needs_intents() && !held.is_empty() {
+            tables.set_intent(operation, &intent)?;
+        }
+        Ok(Leaving { operation, intent, held, ambiguous })
+    }
+
+    async fn carry_out(&self, leaving: Vec<Result<Leaving, ReadError>>) -> Result<Vec<Answer>, StorageError> {
+        let held: Vec<HeldAddress> =
+            leaving.iter().flatten().flat_map(|leaving| leaving.held.iter().cloned()).collect();
+        let freed = self.free(&held, false).await;
+        if let (false, Some(reason)) = (self.needs_intents(), freed.open.values().next()) {
+            return Err(StorageError::io(reason));
+        }
+        let mut by_place: BTreeMap<_, Lease> =
+            freed.freed.into_iter().map(|(block, offset, lease)| ((block, offset, lease.operation), lease)).collect();
+        let mut answers = Vec::with_capacity(leaving.len());
+        for leaving in leaving {
+            let leaving = match leaving {
+                Ok(leaving) => leaving,
+                Err(error) => {
+                    answers.push(Err(error.into()));
+                    continue;
+                }
+            };
+            let mut answer = Released { ambiguous: leaving.ambiguous, ..Released::default() };
+            let mut part = Freed::default();
+            for held in &leaving.held {
+                let place = (held.block.clone(), held.offset, held.operation);
+                if let Some(lease) = by_place.remove(&place) {
+                    answer.freed.push((held.address(), lease.clone()));
+                    part.freed.push((place.0, place.1, lease));
+                } else if let Some(reason) = freed.open.get(&held.block) {
+                    answer.queued.push(held.address());
+                    part.open.insert(held.block.clone(), reason.clone());
+                }
+                if freed.unsure_marks.contains(&held.block) && !part.unsure_marks.contains(&held.block) {
+                    part.unsure_marks.push(held.block.clone());
+                }
+            }
+            if !leaving.held.is_empty() {
+                self.close_release(leaving.operation, &leaving.intent, &leaving.held, part)?;
+            }
+            answers.push(Ok(answer));
+        }
+        Ok(answers)
+    }
+}
+
+/// The attachments that a request can mean: one, none, or several of which none is certain.
+fn named<R: RowsMut>(tables: &Tables<R>, request: &Release) -> Result<Vec<Attachment>, StorageError> {
+    let Release::Attachment { container, interface, network } = request else { return Ok(Vec::new()) };
+    if let Some(network) = network {
+        let exact = Attachment {
+            container: Arc::clone(container),
+            interface: Arc::clone(interface),
+            network: Arc::clone(network),
+        };
+        if tables.attachment(&exact)?.is_some() {
+            return Ok(vec![exact]);
+        }
+    }
+    let rows = tables.attachments_of(container, interface)?;
+    Ok(rows.into_iter().map(|(attachment, _)| attachment).collect())
+}

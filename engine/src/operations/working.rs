@@ -1,0 +1,417 @@
+//! The working set of a batch: the blocks and indexes that it has read, and what it makes of them.
+
+use std::collections::BTreeMap;
+
+use super::Host;
+use super::allocate::AllocateError;
+use super::environment::{Backoff, Environment};
+use crate::block::{Block, Fullness};
+use crate::index::Index;
+use crate::intent::Seen;
+use crate::lease::Lease;
+use crate::ledger::{Journal, RowsMut, StorageError, Tables};
+use crate::offset::{BlockNumber, Offset};
+use crate::space::{BlockId, Space};
+use crate::store::{Object, Outcome, Store, Stored, Swap, Version};
+use crate::view::View;
+
+/// The blocks and indexes that a batch has read.
+pub(super) struct Working<'h, 'a, S, J, E> {
+    host: &'h Host<'a, S, J, E>,
+    blocks: BTreeMap<BlockId, WorkingBlock>,
+    indexes: BTreeMap<Space, WorkingIndex>,
+    /// Blocks that were read and have no room, though the index does not say so.
+    unmarked: BTreeMap<BlockId, Fullness>,
+}
+
+struct WorkingBlock {
+    version: Version,
+    identity: Vec<u8>,
+    block: Block,
+    changed: bool,
+}
+
+struct WorkingIndex {
+    /// `None` for an index that is only remembered from an earlier call.
+    version: Option<Version>,
+    identity: Vec<u8>,
+    index: Index,
+    changed: bool,
+}
+
+/// What the swap of all changed blocks came to.
+#[derive(Debug, Default)]
+pub(super) struct Swapped {
+    /// The blocks that changed nothing, and never will.
+    pub(super) refused: Vec<BlockId>,
+    /// The blocks of which nobody could say anything until the deadline, and why.
+    pub(super) unknown: BTreeMap<BlockId, AllocateError>,
+}
+
+impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
+    pub(super) fn new(host: &'h Host<'a, S, J, E>) -> Self {
+        Self { host, blocks: BTreeMap::new(), indexes: BTreeMap::new(), unmarked: BTreeMap::new() }
+    }
+
+    /// A block, as the batch would have it; it must have been [opened](Self::open).
+    pub(super) fn block(&self, id: &BlockId) -> Option<&Block> {
+        self.blocks.get(id).map(|working| &working.block)
+    }
+
+    /// The version against which a block will be swapped.
+    pub(super) fn version(&self, id: &BlockId) -> Version {
+        self.blocks.get(id).map_or_else(Version::absent, |working| working.version.clone())
+    }
+
+    /// Gives an address to a lease, in the working set only.
+    pub(super) fn put(&mut self, id: &BlockId, offset: Offset, lease: Lease) {
+        if let Some(working) = self.blocks.get_mut(id) {
+            working.block.insert(offset, lease);
+            working.changed = true;
+        }
+    }
+
+    /// Takes back what [`Self::put`] did.
+    pub(super) fn take_back(&mut self, id: &BlockId, offset: Offset, previous: Option<&Lease>) {
+        if let Some(working) = self.blocks.get_mut(id) {
+            match previous {
+                Some(lease) => working.block.insert(offset, lease.clone()),
+                None => working.block.remove(offset),
+            };
+        }
+    }
+
+    /// The blocks without room that the index does not mark.
+    pub(super) fn take_unmarked(&mut self) -> BTreeMap<BlockId, Fullness> {
+        std::mem::take(&mut self.unmarked)
+    }
+
+    /// Finds the lowest free address of a view: of the first block that the index does not call full.
+    ///
+    /// Answers `None` only after the index was read afresh and every block that it does not mark was read.
+    pub(super) async fn lowest_free(
+        &mut self,
+        space: &Space,
+        view: &View,
+    ) -> Result<Option<(BlockId, Offset)>, AllocateError> {
+        let first = view.first().map(BlockNumber::of);
+        let mut from = first;
+        loop {
+            let open = match from {
+                Some(from) => self.index(space).await?.index.first_open(view, from),
+                None => None,
+            };
+            let Some(number) = open else {
+                if self.index(space).await?.version.is_some() {
+                    return Ok(None);
+                }
+                self.read_index(space).await?;
+                from = first;
+                continue;
+            };
+            let id = BlockId { space: space.clone(), number };
+            let block = self.open(&id).await?;
+            if let Some(offset) = block.lowest_free(&view.offsets(number)) {
+                return Ok(Some((id, offset)));
+            }
+            let fullness = block.fullness();
+            self.note_fullness(&id, fullness);
+            from = number.next(space.family());
+        }
+    }
+
+    /// Remembers that a block has less room than the index says.
+    fn note_fullness(&mut self, id: &BlockId, fullness: Fullness) {
+        let together = self.host.promises().one_transaction_with_journal;
+        let Some(working) = self.indexes.get_mut(&id.space) else { return };
+        if working.index.mark(id.number) >= fullness {
+            return;
+        }
+        if together {
+            // In one transaction nothing can come between the block and its mark.
+            working.changed |= working.index.set_mark(id.number, fullness);
+        } else {
+            self.unmarked.insert(id.clone(), fullness);
+        }
+    }
+
+    /// The index of a space: as it was remembered, if it was, else as it is.
+    async fn index(&mut self, space: &Space) -> Result<&WorkingIndex, AllocateError> {
+        if !self.indexes.contains_key(space) {
+            let remembered = match self.host.needs_intents() {
+                true => self.host.journal.look(|tables| tables.index(space))?,
+                false => None,
+            };
+            match remembered {
+                Some(index) => {
+                    let working = WorkingIndex { version: None, identity: Vec::new(), index, changed: false };
+                    self.indexes.insert(space.clone(), working);
+                }
+                None => self.read_index(space).await?,
+            }
+        }
+        self.indexes.get(space).ok_or_else(lost)
+    }
+
+    /// Reads the index of a space as it is.
+    pub(super) async fn read_index(&mut self, space: &Space) -> Result<(), AllocateError> {
+        let stored = self.host.store.read_index(space).await?;
+        if self.host.needs_intents() {
+            let seen = self.host.journal.look(|tables| tables.seen_index(space))?;
+            if let Some(reason) = contradiction(seen.as_ref(), stored.as_ref().map(Seen::of_index).as_ref()) {
+                return self.host.freeze(space, format!("its index cannot be trusted: {reason}")).await;
+            }
+        }
+        let working = match stored {
+            None => WorkingIndex {
+                version: Some(Version::absent()),
+                identity: Vec::new(),
+                index: Index::empty(0),
+                changed: false,
+            },
+            Some(stored) => {
+                if let Some(reason) = stored.object.frozen() {
+                    return Err(AllocateError::Frozen { space: space.clone(), reason: reason.to_owned() });
+                }
+                WorkingIndex {
+                    version: Some(stored.version),
+                    identity: stored.identity,
+                    index: stored.object,
+                    changed: false,
+                }
+            }
+        };
+        self.indexes.insert(space.clone(), working);
+        Ok(())
+    }
+
+    /// Reads a block into the working set, and makes it where there is none yet.
+    ///
+    /// A block that is listed and gone, or older than what this host has seen, freezes the space: absent is not free.
+    pub(super) async fn open(&mut self, id: &BlockId) -> Result<&Block, AllocateError> {
+        if !self.blocks.contains_key(id) {
+            let stored = self.host.store.read_block(id).await?;
+            if self.host.needs_intents() {
+                let seen = self.host.journal.look(|tables| tables.seen_block(id))?;
+                if let Some(reason) = contradiction(seen.as_ref(), stored.as_ref().map(Seen::of_block).as_ref()) {
+                    return self.host.freeze(&id.space, format!("block {id} cannot be trusted: {reason}")).await;
+                }
+            }
+            match stored {
+                Some(stored) => self.take_in(id, stored).await?,
+                None => self.make(id).await?,
+            }
+        }
+        self.block(id).ok_or_else(lost)
+    }
+
+    /// Takes a block that was read into the working set, once the index lists it.
+    async fn take_in(&mut self, id: &BlockId, stored: Stored<Block>) -> Result<(), AllocateError> {
+        if stored.object.is_frozen() {
+            self.read_index(&id.space).await?;
+            let reason = format!("block {id} is still frozen; a repair is under way");
+            return Err(AllocateError::Frozen { space: id.space.clone(), reason });
+        }
+        if !self.index(&id.space).await?.index.existing.contains(id.number) {
+            self.list(id).await?;
+        }
+        let Stored { version, identity, object } = stored;
+        self.blocks.insert(id.clone(), WorkingBlock { version, identity, block: object, changed: false });
+        Ok(())
+    }
+
+    /// Makes a block: created empty, then listed as existing, then used.
+    async fn make(&mut self, id: &BlockId) -> Result<(), AllocateError> {
+        if self.index(&id.space).await?.version.is_none() {
+            self.read_index(&id.space).await?;
+        }
+        let working = self.index(&id.space).await?;
+        if working.index.existing.contains(id.number) {
+            return self.host.freeze(&id.space, format!("block {id} is listed in the index and gone")).await;
+        }
+        let block = Block::empty(working.index.epoch());
+        if self.host.promises().several_at_once {
+            // Block and index go in one swap, so there is no moment between them.
+            let working = WorkingBlock { version: Version::absent(), identity: Vec::new(), block, changed: true };
+            self.blocks.insert(id.clone(), working);
+            return self.list(id).await;
+        }
+        let mut backoff = Backoff::default();
+        loop {
+            let create = Swap { expected: Version::absent(), object: Object::Block(id.clone(), block.clone()) };
+            match self.swap_one(create).await {
+                Outcome::Accepted { .. } | Outcome::Refused => break,
+                Outcome::Unknown { reason } => {
+                    if !backoff.pause(self.host.environment).await {
+                        return Err(AllocateError::Busy { reason });
+                    }
+                }
+            }
+        }
+        self.list(id).await?;
+        match self.host.store.read_block(id).await? {
+            Some(stored) => {
+                let Stored { version, identity, object } = stored;
+                self.blocks.insert(id.clone(), WorkingBlock { version, identity, block: object, changed: false });
+                Ok(())
+            }
+            None => self.host.freeze(&id.space, format!("block {id} is listed in the index and gone")).await,
+        }
+    }
+
+    /// Lists a block as existing.
+    async fn list(&mut self, id: &BlockId) -> Result<(), AllocateError> {
+        let mut backoff = Backoff::default();
+        loop {
+            if self.index(&id.space).await?.version.is_none() {
+                self.read_index(&id.space).await?;
+            }
+            let several_at_once = self.host.promises().several_at_once;
+            let Some(working) = self.indexes.get_mut(&id.space) else { return Err(lost()) };
+            if !working.index.existing.insert(id.number) {
+                return Ok(());
+            }
+            if several_at_once {
+                working.changed = true;
+                return Ok(());
+            }
+            let mut index = working.index.clone();
+            index.advance();
+            let expected = working.version.clone().unwrap_or_else(Version::absent);
+            match self.swap_one(Swap { expected, object: Object::Index(id.space.clone(), index.clone()) }).await {
+                Outcome::Accepted { version, identity } => {
+                    let working = WorkingIndex { version: Some(version), identity, index, changed: false };
+                    self.indexes.insert(id.space.clone(), working);
+                    return Ok(());
+                }
+                Outcome::Refused => {
+                    self.indexes.remove(&id.space);
+                    self.read_index(&id.space).await?;
+                }
+                Outcome::Unknown { reason } => {
+                    self.indexes.remove(&id.space);
+                    if !backoff.pause(self.host.environment).await {
+                        return Err(AllocateError::Busy { reason });
+                    }
+                    self.read_index(&id.space).await?;
+                }
+            }
+        }
+    }
+
+    async fn swap_one(&self, swap: Swap) -> Outcome {
+        self.host.swap_one(swap).await
+    }
+
+    /// Swaps in everything that the batch changed. What nobody can say is repeated against the same version until the
+    /// deadline: accepted or refused, the version has moved then, and a lost write can never land any more.
+    pub(super) async fn swap_changed(&mut self) -> Swapped {
+        let mut open: Vec<Swap> = Vec::new();
+        for (id, working) in &mut self.blocks {
+            if std::mem::take(&mut working.changed) {
+                working.block.advance();
+                let object = Object::Block(id.clone(), working.block.clone());
+                open.push(Swap { expected: working.version.clone(), object });
+            }
+        }
+        for (space, working) in &mut self.indexes {
+            if std::mem::take(&mut working.changed) {
+                working.index.advance();
+                let expected = working.version.clone().unwrap_or_else(Version::absent);
+                open.push(Swap { expected, object: Object::Index(space.clone(), working.index.clone()) });
+            }
+        }
+        let mut swapped = Swapped::default();
+        let mut backoff = Backoff::default();
+        while !open.is_empty() {
+            let mut outcomes = self.host.store.swap(open.clone()).await.into_iter();
+            let mut reason = String::new();
+            open.retain(|swap| match outcomes.next() {
+                Some(Outcome::Accepted { version, identity }) => {
+                    self.accepted(&swap.object, version, identity);
+                    false
+                }
+                Some(Outcome::Refused) => {
+                    swapped.refused.extend(self.forget(&swap.object));
+                    false
+                }
+                Some(Outcome::Unknown { reason: why }) => {
+                    reason = why;
+                    true
+                }
+                None => true,
+            });
+            let is_final = !self.host.needs_intents();
+            if !open.is_empty() && (is_final || !backoff.pause(self.host.environment).await) {
+                for swap in open.drain(..) {
+                    let error = AllocateError::Busy { reason: reason.clone() };
+                    swapped.unknown.extend(self.forget(&swap.object).map(|id| (id, error)));
+                }
+            }
+        }
+        swapped
+    }
+
+    fn accepted(&mut self, object: &Object, version: Version, identity: Vec<u8>) {
+        match object {
+            Object::Block(id, _) => {
+                if let Some(working) = self.blocks.get_mut(id) {
+                    (working.version, working.identity) = (version, identity);
+                }
+            }
+            Object::Index(space, _) => {
+                if let Some(working) = self.indexes.get_mut(space) {
+                    (working.version, working.identity) = (Some(version), identity);
+                }
+            }
+        }
+    }
+
+    /// Forgets what is not in place, so that the next look reads it again; says which block that was.
+    fn forget(&mut self, object: &Object) -> Option<BlockId> {
+        match object {
+            Object::Block(id, _) => {
+                self.blocks.remove(id);
+                Some(id.clone())
+            }
+            Object::Index(space, _) => {
+                self.indexes.remove(space);
+                None
+            }
+        }
+    }
+
+    /// Writes down what this batch has seen of the store, for the next call on this host.
+    pub(super) fn remember<R: RowsMut>(&self, tables: &mut Tables<R>) -> Result<(), StorageError> {
+        for (id, working) in &self.blocks {
+            if !working.version.is_absent() && !working.changed {
+                let (block, identity) = (&working.block, working.identity.clone());
+                let seen = Seen { epoch: block.epoch(), sequence: block.sequence(), identity };
+                tables.set_seen_block(id, &seen)?;
+            }
+        }
+        for (space, working) in &self.indexes {
+            let read = working.version.as_ref().is_some_and(|version| !version.is_absent());
+            if read && !working.changed {
+                let (index, identity) = (&working.index, working.identity.clone());
+                let seen = Seen { epoch: index.epoch(), sequence: index.sequence(), identity };
+                tables.set_seen_index(space, &seen)?;
+                tables.set_index(space, index)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why an object that was read cannot be the newest state of it, by what this host has seen.
+pub(super) fn contradiction(seen: Option<&Seen>, now: Option<&Seen>) -> Option<String> {
+    match (seen?, now) {
+        (_, None) => Some("it is gone, though this host has seen it".to_owned()),
+        (seen, Some(now)) => seen.contradicts(now),
+    }
+}
+
+/// A working set always holds what was just put into it.
+fn lost() -> AllocateError {
+    AllocateError::Storage(StorageError::io("the working set lost what was just put into it"))
+}
