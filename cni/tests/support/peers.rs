@@ -1,0 +1,19 @@
+//! The CNI plugins of others that stories need beside ours, built from their Go modules.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The folder that holds `bridge`, `macvlan`, `host-local`, `loopback` and `cnitool`, built when it is not there yet.
+///
+/// # Errors
+///
+/// Says in words for people why they cannot be built here (no Go, no network).
+pub fn folder() -> Result<PathBuf, String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/build");
+    let output = Command::new(&script).output().map_err(|error| format!("{}: {error}", script.display()))?;
+    if output.status.success() {
+        Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim_end()))
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).trim_end().to_owned())
+    }
+}
