@@ -1,0 +1,42 @@
+# The one entry for people and CI. `make` lists what there is.
+
+CARGO ?= cargo
+FUZZ_SECONDS ?= 30
+# Where what is built once is kept: the CNI peers, tools, what fuzzing found.
+export WHEREABOUTS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/whereabouts
+
+.DEFAULT_GOAL := help
+.PHONY: help first-address test lint deny fuzz bench side-by-side peers clean-peers
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+first-address: ## an address out of a pool that outlives the process
+	$(CARGO) run --release -p whereabouts -- allocate 10.0.0.0/24
+
+test: ## all tests; what this machine cannot run is named as skipped
+	$(CARGO) test --workspace
+
+lint: ## formatting, clippy and rustdoc, with warnings denied
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
+
+deny: ## licences, duplicates and sources of all dependencies (deny.toml)
+	"$$(.ci/tool cargo-deny 0.20.2)" --locked check licenses bans sources
+
+fuzz: ## every fuzz target for FUZZ_SECONDS (30), with the nightly toolchain
+	.ci/fuzz $(FUZZ_SECONDS)
+
+bench: ## criterion benchmarks of the engine
+	$(CARGO) bench -p whereabouts-bench
+
+side-by-side: ## whole plugins measured beside each other: ours, host-local, and the floors
+	$(CARGO) build --release -p whereabouts -p whereabouts-bench
+	bench/side-by-side
+
+peers: ## build the Go programs that tests and benchmarks run beside ours
+	cni/tests/peers/build
+
+clean-peers: ## remove them
+	rm -rf "$(WHEREABOUTS_CACHE)"/peers-*
