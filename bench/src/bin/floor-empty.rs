@@ -1,0 +1,3 @@
+//! A floor of `side-by-side`: what any process costs.
+
+fn main() {}
