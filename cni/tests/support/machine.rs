@@ -1,4 +1,4 @@
-//! A machine of its own for a test: network, mounts, `/run` and `/var/lib` that nobody else sees.
+//! A machine of its own for a test: network, mounts, `/run` and `/var/lib/cni` that nobody else sees.
 //!
 //! The test binary starts itself again inside fresh namespaces, so everything that a story does to the network is
 //! gone with its process, however that ends. Ordinary users get the same inside a user namespace.
@@ -102,10 +102,12 @@ fn unshare() -> Command {
 impl Machine {
     fn set_up() -> Self {
         let machine = Self { folder: tempfile::tempdir().expect("a folder for the test") };
-        let var_lib = machine.folder("var-lib");
-        // Runtimes and plugins keep what they remember below /var/lib/cni: here, in the test's own folder.
         machine.run("mount", &["-t", "tmpfs", "none", "/run"]);
-        machine.run("mount", &["--bind", var_lib.to_str().expect("UTF-8"), "/var/lib"]);
+        // Runtimes and plugins keep what they remember below /var/lib/cni: here, in the test's own folder. An ordinary
+        // user who has no such folder gets another /var/lib.
+        let cni = Path::new("/var/lib/cni");
+        let place = if std::fs::create_dir_all(cni).is_ok() { "/var/lib/cni" } else { "/var/lib" };
+        machine.run("mount", &["--bind", machine.folder("var").to_str().expect("a folder of UTF-8"), place]);
         machine.run("ip", &["link", "set", "lo", "up"]);
         machine
     }
