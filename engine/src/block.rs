@@ -3,11 +3,10 @@
 use roaring::RoaringBitmap;
 
 use crate::lease::Lease;
-use crate::offset::Offset;
+use crate::offset::{BLOCK_SIZE, Offset};
 
-/// How many addresses a block has. It bounds what a write moves to about 20 KiB, is a /24, which people read,
-/// and has exactly one `.0` in IPv4.
-pub const BLOCK_ADDRESSES: u32 = 256;
+/// How many addresses a block has.
+const BLOCK_ADDRESSES: u32 = BLOCK_SIZE as u32;
 
 /// A block: the used offsets, and a lease for each.
 ///

@@ -223,6 +223,16 @@ impl Index {
         full | but_zero
     }
 
+    /// Forgets which blocks are full; says whether any was marked.
+    pub(crate) fn clear_marks(&mut self) -> bool {
+        let marked = !self.full_but_zero.is_empty();
+        (self.full, self.full_but_zero) = Default::default();
+        if marked {
+            self.advance();
+        }
+        marked
+    }
+
     /// Counts one more write.
     pub(crate) fn advance(&mut self) {
         self.sequence = self.sequence.saturating_add(1);

@@ -9,22 +9,22 @@ use crate::store::Version;
 
 /// A change that is under way. Whoever finds one that its writer cannot end settles it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Intent {
+pub(crate) struct Intent {
     /// Whose call it is.
-    pub attachment: Attachment,
-    /// Where the change is sent: see [`AttachmentRow::store`].
-    pub store: Arc<str>,
+    pub(crate) attachment: Attachment,
+    /// Where the change is sent: see `AttachmentRow::store`.
+    pub(crate) store: Arc<str>,
     /// The boot of the writer, and milliseconds by its boot clock when the intent was opened.
-    pub boot: BootId,
+    pub(crate) boot: BootId,
     /// Milliseconds by the boot clock of `boot`.
-    pub opened: u64,
+    pub(crate) opened: u64,
     /// What is to be done, or undone.
-    pub purpose: Purpose,
+    pub(crate) purpose: Purpose,
 }
 
 /// What an intent is for.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// An ADD takes these addresses. Unless it answers, they are given back.
     Claim(Vec<Claim>),
     /// Somebody settles a claim of a call that ended without an answer. The call itself, should it still run, sees
@@ -45,53 +45,53 @@ pub enum Purpose {
 
 /// One address that an ADD takes.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Claim {
+pub(crate) struct Claim {
     /// The block of the address.
-    pub block: BlockId,
+    pub(crate) block: BlockId,
     /// Its place in the block.
-    pub offset: Offset,
+    pub(crate) offset: Offset,
     /// The version against which the block is swapped.
-    pub expected: Version,
+    pub(crate) expected: Version,
     /// The lease that the owner already had at this place, and keeps when the ADD fails.
-    pub previous: Option<Lease>,
+    pub(crate) previous: Option<Lease>,
 }
 
 /// An address as an attachment holds it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct HeldAddress {
+pub(crate) struct HeldAddress {
     /// The block of the address.
-    pub block: BlockId,
+    pub(crate) block: BlockId,
     /// Its place in the block.
-    pub offset: Offset,
+    pub(crate) offset: Offset,
     /// The operation that wrote the lease; the lease is freed under this id only.
-    pub operation: OperationId,
+    pub(crate) operation: OperationId,
     /// The lease itself where the block is in a cluster, so that a repair can put it back; `None` where this ledger
     /// holds the block.
-    pub lease: Option<Lease>,
+    pub(crate) lease: Option<Lease>,
 }
 
 /// What the ledger remembers of an attachment.
 #[derive(Clone, Debug, PartialEq)]
-pub struct AttachmentRow {
+pub(crate) struct AttachmentRow {
     /// The store of its leases, so that a DEL whose configuration is lost finds them; empty for the ledger itself.
-    pub store: Arc<str>,
+    pub(crate) store: Arc<str>,
     /// The boot in which it was recorded.
-    pub boot: BootId,
+    pub(crate) boot: BootId,
     /// Milliseconds by the boot clock of `boot` when it was recorded: what GC judges age by.
-    pub recorded: u64,
+    pub(crate) recorded: u64,
     /// Its addresses.
-    pub held: Vec<HeldAddress>,
+    pub(crate) held: Vec<HeldAddress>,
 }
 
 /// The newest state of an object that this host has seen. An older one is a restored image.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// The highest epoch; what a repair opened again may begin anew.
-    pub epoch: u64,
+    pub(crate) epoch: u64,
     /// The highest sequence in that epoch.
-    pub sequence: u64,
+    pub(crate) sequence: u64,
     /// The identity of the object, as its store gives it.
-    pub identity: Vec<u8>,
+    pub(crate) identity: Vec<u8>,
 }
 
 /// Who held an address, from when to when.
@@ -111,8 +111,7 @@ pub struct Past {
 
 impl HeldAddress {
     /// The address.
-    #[must_use]
-    pub fn address(&self) -> crate::Address {
+    pub(crate) fn address(&self) -> crate::Address {
         self.block.address_at(self.offset)
     }
 }

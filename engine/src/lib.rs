@@ -3,11 +3,13 @@
 mod address;
 mod block;
 mod codec;
+mod host;
 mod index;
 mod intent;
 mod interval;
 mod lease;
 mod ledger;
+mod local;
 mod offset;
 mod operations;
 mod space;
@@ -18,15 +20,26 @@ mod view;
 pub use crate::address::{Address, Family, ParseAddressError};
 pub use crate::block::{Block, Fullness};
 pub use crate::codec::CodecError;
+pub use crate::host::HostFacts;
 pub use crate::index::{BlockSet, Index};
 pub use crate::intent::Past;
 pub use crate::interval::{IntervalSet, Range};
 pub use crate::lease::{Attachment, BootId, Lease, LeaseState, OperationId, Owner, Pod};
-pub use crate::ledger::{Journal, StorageError};
+#[doc(hidden)]
+pub use crate::ledger::Storage;
+pub use crate::ledger::{
+    Access, Create, FileSystem, Journal, LedgerFile, LedgerFileError, OpenOptions, Rows, RowsMut, Spool, SpoolError,
+    Spooled, StorageError, Table, Tables, Trust, Visit,
+};
+#[cfg(feature = "testing")]
+pub use crate::ledger::{backend, probe};
+pub use crate::local::{
+    Disagreement, Holding, Holdings, ImportConflict, ImportError, Ledger, LedgerError, Occupancy, Verified,
+};
 pub use crate::offset::{BLOCK_SIZE, BlockNumber, Offset};
 pub use crate::operations::{
     Allocate, AllocateError, Allocated, Check, CheckError, Collect, Contradiction, Environment, Host, Reinserted,
-    Release, ReleaseError, Released, Want,
+    Release, ReleaseError, Released, Settled, Want,
 };
 pub use crate::space::{BlockId, Network, NetworkNameError, Pool, Sharing, Space};
 pub use crate::spec::{Edges, SpecError, ViewSpec, parse_exclude};

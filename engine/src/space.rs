@@ -9,7 +9,7 @@ use crate::address::{Address, Family};
 use crate::offset::{BlockNumber, Offset};
 
 /// The longest network name in bytes. Object names in a cluster are made from it and end at 253.
-pub const NETWORK_NAME_MAX: usize = 200;
+pub(crate) const NETWORK_NAME_MAX: usize = 200;
 
 /// The name of a network (`network_name`); the empty name is the unnamed network.
 ///
@@ -82,7 +82,7 @@ impl Network {
     /// Checks a name and takes it.
     ///
     /// # Errors
-    /// [`NetworkNameError`] when the name is longer than [`NETWORK_NAME_MAX`] bytes or has a control character.
+    /// [`NetworkNameError`] when the name is longer than 200 bytes or has a control character.
     pub fn new(name: &str) -> Result<Self, NetworkNameError> {
         if name.len() > NETWORK_NAME_MAX {
             return Err(NetworkNameError::TooLong { bytes: name.len() });

@@ -18,7 +18,7 @@ use wincode::len::BincodeLen;
 use wincode::{SchemaRead, SchemaWrite};
 
 /// The version that is written; older ones are read.
-pub const FORMAT: u8 = 1;
+pub(crate) const FORMAT: u8 = 1;
 
 /// The version byte and the checksum.
 const HEADER: usize = 5;

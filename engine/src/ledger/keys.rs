@@ -146,6 +146,11 @@ pub(crate) fn owner(within: &Space, owner: &Owner, interface: &str) -> Option<Ve
     Some(key)
 }
 
+/// The space of an owner's key.
+pub(crate) fn owner_space(mut key: &[u8]) -> Option<Space> {
+    take_space(&mut key)
+}
+
 /// Milliseconds since 1970, the operation id, and the block and offset of the address.
 pub(crate) fn history(until: u64, operation: OperationId, id: &BlockId, offset: u8) -> Vec<u8> {
     let mut key = Vec::with_capacity(64);

@@ -7,7 +7,7 @@ use crate::space::Sharing;
 
 /// Whose ledger this is. One that was copied from another host must not speak for this one.
 #[derive(Clone, Debug, PartialEq)]
-pub struct IdentityRow {
+pub(crate) struct IdentityRow {
     /// The machine id of the host that made it.
     pub(crate) machine: Arc<str>,
     /// What tells it from every other ledger of that host.

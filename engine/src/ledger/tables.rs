@@ -12,18 +12,18 @@ use crate::codec::{OwnerRow, Record};
 use crate::index::Index;
 use crate::intent::{AttachmentRow, Intent, Past, Seen};
 use crate::lease::{Attachment, Lease, OperationId, Owner};
-use crate::offset::Offset;
+use crate::offset::{BlockNumber, Offset};
 use crate::space::{BlockId, Pool, Sharing, Space};
 
 /// How many past leases are kept.
-pub const HISTORY_MAX: u64 = 100_000;
+pub(crate) const HISTORY_MAX: u64 = 100_000;
 
 const IDENTITY: &[u8] = b"identity";
 const HOST: &[u8] = b"host";
 
 /// The tables of a ledger, for as long as a transaction sees them.
 #[derive(Debug)]
-pub struct Tables<R>(pub(super) R);
+pub struct Tables<R>(pub(crate) R);
 
 fn decode<T: Record>(table: Table, key: &[u8], record: &[u8]) -> Result<T, StorageError> {
     T::decode(key, record).map_err(|source| StorageError::damaged(table, key, source))
@@ -47,6 +47,11 @@ impl<R: Rows> Tables<R> {
             }
             visit(key, decode(table, key, record)?)
         })
+    }
+
+    /// The rows themselves, for a walk that must go on where one cannot be read.
+    pub(crate) fn rows(&self) -> &R {
+        &self.0
     }
 
     pub(crate) fn identity(&self) -> Result<Option<IdentityRow>, StorageError> {
@@ -80,16 +85,22 @@ impl<R: Rows> Tables<R> {
         self.row(Table::Blocks, &keys::block(id))
     }
 
-    /// Visits the blocks of a space, ascending.
-    pub(crate) fn each_block(
+    /// Visits the blocks of a space, ascending, from `first` on.
+    pub(crate) fn each_block_from(
         &self,
         space: &Space,
+        first: Option<BlockNumber>,
         mut visit: impl FnMut(BlockId, Block) -> Result<ControlFlow<()>, StorageError>,
     ) -> Result<(), StorageError> {
-        self.each(Table::Blocks, &keys::space(space), |key, block| {
+        let prefix = keys::space(space);
+        let from =
+            first.map_or_else(|| prefix.clone(), |number| keys::block(&BlockId { space: space.clone(), number }));
+        self.0.scan(Table::Blocks, &from, &mut |key, record| {
+            if !key.starts_with(&prefix) {
+                return Ok(ControlFlow::Break(()));
+            }
             let id = keys::to_block(key).ok_or_else(|| StorageError::strange_key(Table::Blocks, key))?;
-            // A shared space's key may begin like a private one's; the block's own key tells.
-            if id.space == *space { visit(id, block) } else { Ok(ControlFlow::Continue(())) }
+            visit(id, decode(Table::Blocks, key, record)?)
         })
     }
 

@@ -429,7 +429,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             attachment: request.attachment.clone(),
             owner: request.owner.clone(),
             node: Arc::clone(&self.node),
-            boot: (!request.owner.outlives_boots()).then_some(self.boot),
+            boot: self.lease_boot.filter(|_| !request.owner.outlives_boots()),
             pool: want.pool.cidr(),
             provider: None,
             since: previous.as_ref().map_or_else(|| self.environment.now(), |lease| lease.since),
@@ -586,7 +586,7 @@ impl Want {
         self.pool.space(self.sharing)
     }
 
-    fn full(&self) -> AllocateError {
+    pub(super) fn full(&self) -> AllocateError {
         let range = Range::from(self.pool.cidr());
         let ends = self.view.first().zip(self.view.last()).and_then(|(first, last)| Range::new(first, last));
         AllocateError::RangeFull { pool: self.pool.clone(), range: ends.unwrap_or(range), held: self.view.count() }

@@ -1,7 +1,9 @@
 //! Check: whether an attachment still holds the addresses that it was given.
 
 use super::Host;
+use super::allocate::{AllocateError, Want};
 use super::environment::Environment;
+use super::working::Working;
 use crate::address::Address;
 use crate::lease::{Attachment, Lease, LeaseState};
 use crate::ledger::{Journal, StorageError};
@@ -59,6 +61,24 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 .map(|row| row.held.into_iter().map(|held| (held.block, held.offset)).collect())
                 .unwrap_or_default();
             answers.push(self.check_one(request, &held).await);
+        }
+        Ok(answers)
+    }
+
+    /// Says for each want whether an allocation would find an address now.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be used.
+    pub async fn has_room(&self, wants: &[Want]) -> Result<Vec<Result<(), AllocateError>>, StorageError> {
+        let mut working = Working::new(self);
+        let mut answers = Vec::with_capacity(wants.len());
+        for want in wants {
+            answers.push(match working.lowest_free(&want.space(), &want.view).await {
+                Ok(Some(_)) => Ok(()),
+                Ok(None) => Err(want.full()),
+                Err(AllocateError::Storage(error)) => return Err(error),
+                Err(error) => Err(error),
+            });
         }
         Ok(answers)
     }

@@ -25,6 +25,7 @@ pub use self::collect::Collect;
 pub use self::environment::Environment;
 pub use self::frozen::{Contradiction, Reinserted};
 pub use self::release::{Release, ReleaseError, Released};
+pub use self::settle::Settled;
 
 use crate::intent::{Intent, Purpose, Seen};
 use crate::lease::{Attachment, BootId, OperationId};
@@ -44,6 +45,8 @@ pub struct Host<'a, S, J, E> {
     pub node: Arc<str>,
     /// This boot of the host.
     pub boot: BootId,
+    /// The boot that leases made now die with; `None` where nobody could tell its end.
+    pub lease_boot: Option<BootId>,
     /// What tells `store` from the other stores that this host uses; empty for the ledger itself.
     pub store_name: Arc<str>,
 }

@@ -122,7 +122,7 @@ impl<R: RowsMut> Store for Unit<R> {
         ready(
             self.with(|tables| {
                 let mut blocks = Vec::new();
-                tables.each_block(space, |id, block| {
+                tables.each_block_from(space, None, |id, block| {
                     blocks.push((id.number, present(block)));
                     Ok(ControlFlow::Continue(()))
                 })?;

@@ -14,7 +14,7 @@
 //!    [`Outcome::Unknown`], and may land at any later moment for as long as its version has not moved.
 //! 5. With [`Promises::several_at_once`], the swaps of one call are all accepted or all refused.
 
-mod local;
+pub(crate) mod local;
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
 

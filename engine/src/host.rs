@@ -1,0 +1,106 @@
+//! The host that this process runs on: its name, its boot, its clocks.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::lease::BootId;
+use crate::operations::Environment;
+
+/// What a ledger wants to know of its host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostFacts {
+    /// The name of the node, for people; by default the host's name.
+    pub node: Arc<str>,
+    /// What tells this machine from a copy of it (`/etc/machine-id`); empty where there is no such thing.
+    pub machine: Arc<str>,
+    /// This boot: the kernel's boot id with the start of process 1, which differs between the runs of a host that is
+    /// a container itself.
+    pub boot: BootId,
+    /// The inode of this process's pid namespace.
+    pub pid_namespace: u64,
+    /// Whether the caller may conclude that an earlier boot is over and its leases with it. Only a runtime's call
+    /// may, never a command that somebody runs, perhaps inside a container.
+    pub may_end_boots: bool,
+}
+
+/// A host's clocks and randomness, with no patience: in a ledger nothing ever waits.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HostEnvironment;
+
+// === impl HostFacts ===
+
+impl HostFacts {
+    /// Reads the facts. What cannot be read is left empty, and then nothing is concluded from it.
+    #[must_use]
+    pub fn read() -> Self {
+        let text = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+        let boot = text("/proc/sys/kernel/random/boot_id");
+        let digits: String = boot.chars().filter(char::is_ascii_hexdigit).collect();
+        let kernel = u128::from_str_radix(&digits, 16).unwrap_or(0);
+        let boot = kernel ^ u128::from(start_of_process_one(&text("/proc/1/stat")).unwrap_or(0));
+        Self {
+            node: text("/proc/sys/kernel/hostname").into(),
+            machine: text("/etc/machine-id").into(),
+            boot: BootId::from_bytes(boot.to_be_bytes()),
+            pid_namespace: fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino()),
+            may_end_boots: false,
+        }
+    }
+}
+
+/// In clock ticks after the kernel's start: the 22nd field of `/proc/1/stat`, whose second one may have spaces.
+fn start_of_process_one(stat: &str) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_whitespace().nth(19)?.parse().ok()
+}
+
+// === impl HostEnvironment ===
+
+impl Environment for HostEnvironment {
+    fn now(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn boot_clock(&self) -> u64 {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        let millis = u64::try_from(time.tv_nsec / 1_000_000).unwrap_or(0);
+        seconds.saturating_mul(1000).saturating_add(millis)
+    }
+
+    fn random(&self) -> u64 {
+        let mut bytes = [0; 8];
+        match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
+            Ok(8) => u64::from_le_bytes(bytes),
+            // Before the kernel's pool is ready; a hash seeded by the standard library is as good as it gets.
+            _ => std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), self.now()),
+        }
+    }
+
+    fn is_past_deadline(&self) -> bool {
+        false
+    }
+
+    fn pause(&self, _: Duration) -> impl Future<Output = ()> {
+        std::future::ready(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_start_of_process_one_is_found_behind_a_name_with_spaces_and_brackets() {
+        let stat = "1 (in it) d) S 0 1 1 0 -1 4194560 5 6 7 8 9 10 11 12 20 0 1 0 4711 22 23";
+        assert_eq!(start_of_process_one(stat), Some(4711));
+    }
+
+    #[test]
+    fn two_looks_at_one_host_agree() {
+        assert_eq!(HostFacts::read(), HostFacts::read());
+    }
+}

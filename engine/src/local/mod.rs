@@ -1,0 +1,248 @@
+//! One host: the ledger as the store, with nothing beside it.
+//!
+//! Each call is one transaction: it is answered when what it changed is durable, and a call that fails changed
+//! nothing.
+
+mod report;
+mod transfer;
+mod verify;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+pub use self::report::{Holding, Holdings, Occupancy};
+pub use self::transfer::{ImportConflict, ImportError};
+pub use self::verify::{Disagreement, Verified};
+
+use crate::host::{HostEnvironment, HostFacts};
+use crate::lease::BootId;
+use crate::ledger::meta::{HostRow, IdentityRow};
+use crate::ledger::redb_rows::{SnapshotRows, TransactionRows};
+use crate::ledger::{LedgerFile, LedgerFileError, OpenOptions, Outcome, RowsMut, StorageError, Tables};
+use crate::operations::{
+    Allocate, AllocateError, Allocated, Check, CheckError, Collect, Environment, Host, Release, ReleaseError, Released,
+    Want,
+};
+use crate::store::local::Unit;
+
+/// The ledger of a host, open: addresses that are unique on this host, durable before they are seen.
+///
+/// ```
+/// use whereabouts_engine::{Allocate, Attachment, HostFacts, Ledger, Network, OpenOptions, Owner, Pool, Sharing};
+/// use whereabouts_engine::{View, ViewSpec, Want};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("ledger.redb");
+/// let ledger = Ledger::open(&OpenOptions::new(path), HostFacts::read())?;
+/// let range = "10.0.0.0/24".parse()?;
+/// let want = Want {
+///     pool: Pool::new(Network::unnamed(), range),
+///     sharing: Sharing::Shared,
+///     view: View::new(&ViewSpec::new(range))?.into(),
+///     exactly: None,
+/// };
+/// let request = Allocate { attachment: Attachment::named("web"), owner: Owner::Named("web".into()), wants: vec![want] };
+/// for answer in ledger.allocate(&[request])? {
+///     assert_eq!(answer?[0].address.to_string(), "10.0.0.1");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Ledger {
+    file: LedgerFile,
+    facts: HostFacts,
+}
+
+/// The ledger could not be opened, read or written. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// The file.
+    #[error(transparent)]
+    File(#[from] LedgerFileError),
+    /// What is in it.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// This host as it works on one transaction of its ledger.
+type LocalHost<'u, R> = Host<'u, Unit<R>, Unit<R>, HostEnvironment>;
+
+// === impl Ledger ===
+
+impl Ledger {
+    /// Opens the ledger, and waits for others who have it open.
+    ///
+    /// # Errors
+    /// [`LedgerError`] names the file and the cure.
+    pub fn open(options: &OpenOptions, facts: HostFacts) -> Result<Self, LedgerError> {
+        Ok(Self { file: LedgerFile::open(options)?, facts })
+    }
+
+    /// A ledger on a file that is open already: for tests that count and crash.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn on(file: LedgerFile, facts: HostFacts) -> Self {
+        Self { file, facts }
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn file(&self) -> &LedgerFile {
+        &self.file
+    }
+
+    /// The host.
+    #[must_use]
+    pub fn facts(&self) -> &HostFacts {
+        &self.facts
+    }
+
+    /// Gives each request its addresses, all or nothing, in one commit for all of them. The answers are in the order
+    /// of the requests.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be used; then nobody got anything.
+    pub fn allocate(&self, requests: &[Allocate]) -> Result<Vec<Result<Vec<Allocated>, AllocateError>>, LedgerError> {
+        self.change(async |host| host.allocate(requests).await)
+    }
+
+    /// Frees what each request names, in one commit for all of them. The answers are in the order of the requests.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be used; then nothing was freed.
+    pub fn release(&self, requests: &[Release]) -> Result<Vec<Result<Released, ReleaseError>>, LedgerError> {
+        self.change(async |host| host.release(requests).await)
+    }
+
+    /// Checks that attachments hold what they should. The answers are in the order of the requests.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be used.
+    pub fn check(&self, requests: &[Check]) -> Result<Vec<Result<(), CheckError>>, LedgerError> {
+        self.look(async |host| host.check(requests).await)
+    }
+
+    /// Frees what this host recorded for a CNI network and the runtime no longer lists.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be used; then nothing was freed.
+    pub fn collect(&self, list: &Collect) -> Result<Vec<Result<Released, ReleaseError>>, LedgerError> {
+        self.change(async |host| host.collect(list).await)
+    }
+
+    /// Says for each want whether an allocation would find an address now, without taking it.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be used.
+    pub fn has_room(&self, wants: &[Want]) -> Result<Vec<Result<(), AllocateError>>, LedgerError> {
+        self.look(async |host| host.has_room(wants).await)
+    }
+
+    /// Runs an operation and commits what it changed.
+    fn change<T>(
+        &self,
+        operation: impl AsyncFnOnce(LocalHost<'_, TransactionRows<'_>>) -> Result<T, StorageError>,
+    ) -> Result<T, LedgerError> {
+        self.write(operation, Outcome::Commit)
+    }
+
+    /// Runs an operation and leaves the ledger as it was, whatever it did.
+    fn look<T>(
+        &self,
+        operation: impl AsyncFnOnce(LocalHost<'_, TransactionRows<'_>>) -> Result<T, StorageError>,
+    ) -> Result<T, LedgerError> {
+        self.write(operation, Outcome::Abandon)
+    }
+
+    fn write<T>(
+        &self,
+        operation: impl AsyncFnOnce(LocalHost<'_, TransactionRows<'_>>) -> Result<T, StorageError>,
+        end: impl FnOnce(Result<T, StorageError>) -> Outcome<Result<T, StorageError>>,
+    ) -> Result<T, LedgerError> {
+        let answer = self.file.write(|transaction| {
+            let tables = Tables(TransactionRows(transaction));
+            Ok(match run(tables, &self.facts, operation) {
+                Ok(answer) => end(Ok(answer)),
+                Err(error) => Outcome::Abandon(Err(error)),
+            })
+        })?;
+        Ok(answer?)
+    }
+
+    /// Reads the tables in one snapshot.
+    fn read<T>(
+        &self,
+        look: impl FnOnce(&Tables<SnapshotRows<'_>>) -> Result<T, StorageError>,
+    ) -> Result<T, LedgerError> {
+        Ok(self.file.read(|transaction| Ok(look(&Tables(SnapshotRows(transaction)))))??)
+    }
+}
+
+/// Runs an operation on one transaction of a ledger.
+pub(crate) fn run<R: RowsMut, T>(
+    mut tables: Tables<R>,
+    facts: &HostFacts,
+    operation: impl AsyncFnOnce(LocalHost<'_, R>) -> Result<T, StorageError>,
+) -> Result<T, StorageError> {
+    let environment = HostEnvironment;
+    let (boot, lease_boot) = know_host(&mut tables, facts, environment.now())?;
+    let unit = Unit::new(tables, boot, environment.now());
+    let host = Host {
+        store: &unit,
+        journal: &unit,
+        environment: &environment,
+        node: Arc::clone(&facts.node),
+        boot,
+        lease_boot,
+        store_name: "".into(),
+    };
+    now_or_never(operation(host))
+}
+
+/// The boot that the ledger knows, and the one that new leases die with.
+///
+/// Where an earlier boot is over, its leases are. That costs one write: the marks of the indexes are cleared, and each
+/// block is cleaned when it is read next.
+fn know_host<R: RowsMut>(
+    tables: &mut Tables<R>,
+    facts: &HostFacts,
+    now: u64,
+) -> Result<(BootId, Option<BootId>), StorageError> {
+    let here = HostRow { boot: facts.boot, pid_namespace: facts.pid_namespace };
+    let Some(known) = tables.host()? else {
+        let random = u128::from(HostEnvironment.random()) << 64 | u128::from(HostEnvironment.random());
+        let machine = Arc::clone(&facts.machine);
+        tables.set_identity(&IdentityRow { machine, random: random.to_be_bytes(), created: now })?;
+        tables.set_host(&here)?;
+        return Ok((here.boot, Some(here.boot)));
+    };
+    if known == here {
+        return Ok((here.boot, Some(here.boot)));
+    }
+    if known.pid_namespace != here.pid_namespace || !facts.may_end_boots {
+        // Nobody here can tell when the boot that the ledger knows ends, so what is leased here outlives it: a DEL, a
+        // GC or an operator frees it.
+        return Ok((known.boot, None));
+    }
+    for space in tables.spaces()? {
+        if let Some(mut index) = tables.index(&space)?
+            && index.clear_marks()
+        {
+            tables.set_index(&space, &index)?;
+        }
+    }
+    tables.set_host(&here)?;
+    Ok((here.boot, Some(here.boot)))
+}
+
+/// Drives a future that never waits.
+pub(crate) fn now_or_never<T>(future: impl Future<Output = Result<T, StorageError>>) -> Result<T, StorageError> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(StorageError::io("an operation on the ledger waited for something")),
+    }
+}
