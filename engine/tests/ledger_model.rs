@@ -1,0 +1,489 @@
+//! The ledger of one host against a model: random calls, reboots, and a crash at every write and every sync.
+//!
+//! The model is a map from addresses to holders. What must hold: the lowest free address of the view is given, the same
+//! question gets the same answer, an overlapping range never gives an address twice, and after a crash everything that
+//! was answered is there and what was not is there whole or not at all.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "this is a test")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use whereabouts_engine::backend::{MemoryStorage, Survives};
+use whereabouts_engine::{
+    Address, Allocate, AllocateError, Attachment, BootId, Check, Collect, Holdings, HostFacts, IpNet, Ledger,
+    LedgerFile, Network, OpenOptions, Owner, Pod, Pool, Release, Sharing, View, ViewSpec, Want,
+};
+
+/// The ranges of the model: the second and third overlap the first, one is in a network of its own, one is IPv6.
+const RANGES: [(&str, &str); 5] =
+    [("", "10.0.0.0/28"), ("", "10.0.0.0/29"), ("", "10.0.0.0/23"), ("blue", "10.0.0.0/28"), ("", "fd00::/125")];
+
+fn facts(boot: u8) -> HostFacts {
+    HostFacts {
+        node: "host".into(),
+        machine: "machine".into(),
+        boot: BootId::from_bytes([boot; 16]),
+        pid_namespace: 1,
+        may_end_boots: true,
+    }
+}
+
+fn open(storage: &Arc<MemoryStorage>, boot: u8) -> Result<Ledger, whereabouts_engine::LedgerFileError> {
+    let file = LedgerFile::open_storage(storage.clone(), &OpenOptions::new("/ledger.redb"))?;
+    Ok(Ledger::on(file, facts(boot)))
+}
+
+fn want(range: usize) -> Want {
+    let (network, cidr) = RANGES[range];
+    let cidr: IpNet = cidr.parse().unwrap();
+    Want {
+        pool: Pool::new(Network::new(network).unwrap(), cidr),
+        sharing: Sharing::Shared,
+        view: Arc::new(View::new(&ViewSpec::new(cidr)).unwrap()),
+        exactly: None,
+    }
+}
+
+fn pod(number: u8) -> Owner {
+    let name = format!("web-{number}");
+    Owner::Pod(Pod { namespace: "default".into(), name: name.as_str().into(), uid: None })
+}
+
+/// A container of a pod: its id says which.
+fn attachment(pod: u8, generation: u8) -> Attachment {
+    Attachment::new(&format!("{pod:02x}{generation:02x}00000000000000"), "eth0", "net")
+}
+
+fn release(attachment: &Attachment) -> Release {
+    Release::Attachment {
+        container: attachment.container.clone(),
+        interface: attachment.interface.clone(),
+        network: Some(attachment.network.clone()),
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Pods with the generation of their container, each in the ranges given, in one batch.
+    Add(Vec<(u8, u8, Vec<usize>)>),
+    Delete(u8, u8),
+    /// The runtime lists these.
+    Collect(BTreeSet<(u8, u8)>),
+    Reboot,
+}
+
+/// Who holds an address: pod, generation, pool.
+type Held = BTreeMap<(&'static str, Address), (u8, u8, usize)>;
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model {
+    held: Held,
+}
+
+impl Model {
+    /// What an ADD must answer.
+    fn add(&mut self, pod: u8, generation: u8, ranges: &[usize]) -> Option<Vec<Address>> {
+        let mut given: Vec<Option<Address>> = vec![None; ranges.len()];
+        for by_pool in [true, false] {
+            for (at, &range) in ranges.iter().enumerate() {
+                if given[at].is_some() {
+                    continue;
+                }
+                let (network, cidr) = RANGES[range];
+                let view = want(range).view;
+                let is_given = |address: Address| {
+                    given.iter().zip(ranges).any(|(got, &of)| *got == Some(address) && RANGES[of].0 == network)
+                };
+                let found = self
+                    .held
+                    .iter()
+                    .find(|((of, address), (owner, container, pool))| {
+                        let fits = if by_pool {
+                            RANGES[*pool].1 == cidr && (view.contains(*address) || *container == generation)
+                        } else {
+                            view.contains(*address)
+                        };
+                        *of == network && *owner == pod && fits && !is_given(*address)
+                    })
+                    .map(|((_, address), _)| *address);
+                given[at] = found;
+            }
+        }
+        for (at, &range) in ranges.iter().enumerate() {
+            let network = RANGES[range].0;
+            if given[at].is_none() {
+                let taken = |address: &Address| {
+                    self.held.contains_key(&(network, *address))
+                        || given.iter().zip(ranges).any(|(got, &of)| *got == Some(*address) && RANGES[of].0 == network)
+                };
+                given[at] = Some(want(range).view.iter().find(|address| !taken(address))?);
+            }
+        }
+        let given: Vec<Address> = given.into_iter().map(Option::unwrap).collect();
+        for (&address, &range) in given.iter().zip(ranges) {
+            self.held.insert((RANGES[range].0, address), (pod, generation, range));
+        }
+        Some(given)
+    }
+
+    fn delete(&mut self, pod: u8, generation: u8) {
+        self.held.retain(|_, (owner, container, _)| (*owner, *container) != (pod, generation));
+    }
+
+    fn collect(&mut self, listed: &BTreeSet<(u8, u8)>) {
+        self.held.retain(|_, (owner, container, _)| listed.contains(&(*owner, *container)));
+    }
+
+    fn containers(&self) -> BTreeSet<(u8, u8)> {
+        self.held.values().map(|(pod, generation, _)| (*pod, *generation)).collect()
+    }
+}
+
+fn request(pod_number: u8, generation: u8, ranges: &[usize]) -> Allocate {
+    Allocate {
+        attachment: attachment(pod_number, generation),
+        owner: pod(pod_number),
+        wants: ranges.iter().map(|&range| want(range)).collect(),
+    }
+}
+
+fn holdings(ledger: &Ledger) -> BTreeSet<(String, Address, String)> {
+    let mut found = BTreeSet::new();
+    ledger
+        .each_holding(&Holdings::default(), |holding| {
+            let network = holding.space.network().as_str().to_owned();
+            found.insert((network, holding.address, holding.lease.attachment.container.to_string()));
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    found
+}
+
+fn expected(model: &Model) -> BTreeSet<(String, Address, String)> {
+    let holding = |((network, address), (pod, generation, _)): (&(&str, Address), &(u8, u8, usize))| {
+        ((*network).to_owned(), *address, attachment(*pod, *generation).container.to_string())
+    };
+    model.held.iter().map(holding).collect()
+}
+
+/// Takes a step on both, and holds the answers against each other.
+fn step(ledger: &Ledger, model: &mut Model, step: &Step) -> Result<(), whereabouts_engine::LedgerError> {
+    match step {
+        Step::Add(batch) => {
+            let requests: Vec<Allocate> =
+                batch.iter().map(|(pod, generation, ranges)| request(*pod, *generation, ranges)).collect();
+            let answers = ledger.allocate(&requests)?;
+            // Requests of one pod in a batch are answered after the others, in their order.
+            let mut order: Vec<usize> = Vec::new();
+            let mut waiting: Vec<usize> = (0..batch.len()).collect();
+            while !waiting.is_empty() {
+                let mut seen = BTreeSet::new();
+                let (now, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|&at| seen.insert(batch[at].0));
+                order.extend(now);
+                waiting = later;
+            }
+            for at in order {
+                let (pod, generation, ranges) = &batch[at];
+                let given = model.add(*pod, *generation, ranges);
+                match (&answers[at], given) {
+                    (Ok(answer), Some(given)) => {
+                        let addresses: Vec<Address> = answer.iter().map(|allocated| allocated.address).collect();
+                        assert_eq!(addresses, given, "pod {pod} generation {generation} in {ranges:?}");
+                    }
+                    (Err(AllocateError::RangeFull { .. }), None) => {}
+                    (answer, given) => panic!("pod {pod} got {answer:?}, and the model gives {given:?}"),
+                }
+            }
+        }
+        Step::Delete(pod, generation) => {
+            ledger.release(&[release(&attachment(*pod, *generation))])?.remove(0).unwrap();
+            model.delete(*pod, *generation);
+        }
+        Step::Collect(listed) => {
+            let id = |(pod, generation): &(u8, u8)| (attachment(*pod, *generation).container, "eth0".into());
+            let list = Collect { network: "net".into(), valid: listed.iter().map(id).collect(), grace: 0 };
+            for answer in ledger.collect(&list)? {
+                answer.unwrap();
+            }
+            model.collect(listed);
+        }
+        Step::Reboot => unreachable!("the caller opens the ledger anew"),
+    }
+    Ok(())
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let ranges = proptest::sample::subsequence(vec![0_usize, 1, 2, 3, 4], 1..=3).prop_filter(
+        // Two ranges of one ADD with one pool would be one range.
+        "one address of each network and pool",
+        |ranges| !ranges.is_empty(),
+    );
+    let add = (0_u8..12, 0_u8..3, ranges);
+    prop::collection::vec(
+        prop_oneof![
+            8 => prop::collection::vec(add, 1..5).prop_map(Step::Add),
+            4 => (0_u8..12, 0_u8..3).prop_map(|(pod, generation)| Step::Delete(pod, generation)),
+            1 => prop::collection::btree_set((0_u8..12, 0_u8..3), 0..8).prop_map(Step::Collect),
+            1 => Just(Step::Reboot),
+        ],
+        1..40,
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Every answer is the model's, every holding is the model's, and no table ever disagrees with another.
+    #[test]
+    fn a_ledger_answers_as_the_model(steps in steps()) {
+        let storage = Arc::new(MemoryStorage::new());
+        let mut boot = 1;
+        let mut model = Model::default();
+        let mut ledger = open(&storage, boot).unwrap();
+        for taken in &steps {
+            if let Step::Reboot = taken {
+                drop(ledger);
+                boot += 1;
+                model = Model::default();
+                ledger = open(&storage, boot).unwrap();
+                // The next call concludes that the boot is over; nobody is asked to take anything for that.
+                ledger.allocate(&[]).unwrap();
+            } else {
+                step(&ledger, &mut model, taken).unwrap();
+            }
+            prop_assert_eq!(holdings(&ledger), expected(&model));
+            let verified = ledger.verify().unwrap();
+            prop_assert!(verified.disagreements.is_empty(), "{:?} after {:?}", verified.disagreements, taken);
+        }
+        for (pod, generation) in model.containers() {
+            let addresses: Vec<Address> = model
+                .held
+                .iter()
+                .filter(|(_, (owner, container, _))| (*owner, *container) == (pod, generation))
+                .map(|((_, address), _)| *address)
+                .collect();
+            let check = Check { attachment: attachment(pod, generation), addresses };
+            prop_assert!(ledger.check(&[check]).unwrap()[0].is_ok());
+        }
+    }
+}
+
+/// A script that touches every kind of change: batches, a new container of a pod, releases, GC, a full range.
+fn script() -> Vec<Step> {
+    vec![
+        Step::Add(vec![(0, 0, vec![0]), (1, 0, vec![0, 4]), (2, 0, vec![2])]),
+        Step::Add(vec![(0, 1, vec![0])]),
+        Step::Delete(0, 0),
+        Step::Add((3..8).map(|pod| (pod, 0, vec![1])).collect()),
+        Step::Delete(1, 0),
+        Step::Add(vec![(9, 0, vec![3, 4])]),
+        Step::Collect([(2, 0), (9, 0)].into()),
+        Step::Add(vec![(10, 0, vec![0])]),
+    ]
+}
+
+/// A storage with a new ledger: on a disk it is made under another name, so it is there whole or not at all.
+fn made() -> Arc<MemoryStorage> {
+    let storage = Arc::new(MemoryStorage::new());
+    drop(open(&storage, 1).unwrap());
+    storage
+}
+
+/// Runs the script, each step in a process of its own, until it is done or something fails; says what the model is, and
+/// what it would be with the step that was under way.
+fn run_script(storage: &Arc<MemoryStorage>) -> (Model, Model, bool) {
+    let mut model = Model::default();
+    for taken in script() {
+        let mut next = model.clone();
+        let outcome = match open(storage, 1) {
+            Ok(ledger) => step(&ledger, &mut next, &taken).is_ok(),
+            Err(_) => {
+                return (model.clone(), model, false);
+            }
+        };
+        if !outcome {
+            return (model.clone(), after(&model, &taken), false);
+        }
+        model = next;
+    }
+    (model.clone(), model, true)
+}
+
+/// The model with a step that was not answered.
+fn after(model: &Model, step: &Step) -> Model {
+    let mut model = model.clone();
+    match step {
+        Step::Add(batch) => {
+            for (pod, generation, ranges) in batch {
+                model.add(*pod, *generation, ranges);
+            }
+        }
+        Step::Delete(pod, generation) => model.delete(*pod, *generation),
+        Step::Collect(listed) => model.collect(listed),
+        Step::Reboot => {}
+    }
+    model
+}
+
+/// What a crash left is what was answered, with or without the call that was under way.
+fn assert_survived(storage: &Arc<MemoryStorage>, answered: &Model, under_way: &Model, story: &str) {
+    let mut ledger = open(storage, 1).unwrap_or_else(|error| panic!("{story}: {error}"));
+    let found = holdings(&ledger);
+    assert!(found == expected(answered) || found == expected(under_way), "{story}: {found:?}");
+    assert_eq!(ledger.verify().unwrap().disagreements, [], "{story}");
+}
+
+#[test]
+fn a_power_cut_at_every_sync_loses_nothing_that_was_answered() {
+    let mut crashes = 0;
+    for survives in [Survives::Nothing, Survives::Everything, Survives::Seeded(7), Survives::Seeded(99)] {
+        for sync in 1.. {
+            let storage = made();
+            storage.crash_at_sync(sync);
+            let (answered, under_way, done) = run_script(&storage);
+            if done {
+                break;
+            }
+            crashes += 1;
+            let left = Arc::new(storage.after_power_cut(survives));
+            assert_survived(&left, &answered, &under_way, &format!("{survives:?} at sync {sync}"));
+        }
+    }
+    assert!(crashes > 40, "only {crashes} crashes were tried");
+}
+
+#[test]
+fn a_kill_at_every_write_loses_nothing_that_was_answered() {
+    for write in 1.. {
+        let storage = made();
+        storage.crash_at_write(write);
+        let (answered, under_way, done) = run_script(&storage);
+        if done {
+            assert!(write > 50, "the script made only {write} writes");
+            break;
+        }
+        assert_survived(&Arc::new(storage.after_kill()), &answered, &under_way, &format!("killed at write {write}"));
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_and_hands_nothing_out_twice() {
+    for write in 1..60 {
+        let storage = made();
+        storage.refuse_writes_from(write, ErrorKind::StorageFull);
+        let (answered, under_way, done) = run_script(&storage);
+        if done {
+            break;
+        }
+        storage.heal();
+        assert_survived(&storage, &answered, &under_way, &format!("full from write {write} on"));
+    }
+}
+
+/// A commit of a batch costs as many syncs as one of a single request: one for the data, one for the flip.
+#[test]
+fn a_batch_costs_the_syncs_of_one_request() {
+    let storage = Arc::new(MemoryStorage::new());
+    let ledger = open(&storage, 1).unwrap();
+    ledger.allocate(&[request(0, 0, &[2])]).unwrap();
+    for (n, first) in [(1, 1), (16, 10), (64, 50)] {
+        // The file may grow once, which is a sync of its own; the second batch of the same size does not grow it.
+        let batch: Vec<Allocate> = (0..n).map(|pod| request(first + pod, 0, &[2])).collect();
+        storage.reset_counts();
+        for answer in ledger.allocate(&batch).unwrap() {
+            answer.unwrap();
+        }
+        let syncs = storage.counts().syncs;
+        assert!((2..=3).contains(&syncs), "a batch of {n} took {syncs} syncs");
+    }
+}
+
+/// Three rows change for one address of a block that is there: the block, the attachment, the owner.
+#[test]
+fn one_address_writes_a_handful_of_pages() {
+    let storage = Arc::new(MemoryStorage::new());
+    let ledger = open(&storage, 1).unwrap();
+    let many: Vec<Allocate> = (0..100).map(|pod| request(pod, 0, &[2])).collect();
+    ledger.allocate(&many).unwrap();
+    storage.reset_counts();
+    ledger.allocate(&[request(200, 0, &[2])]).unwrap();
+    let counts = storage.counts();
+    assert!(counts.syncs <= 3, "{counts:?}");
+    assert!(counts.writes <= 24, "{counts:?}");
+}
+
+#[test]
+fn leases_of_an_earlier_boot_are_over_for_a_runtime_and_for_nobody_else() {
+    let storage = Arc::new(MemoryStorage::new());
+    open(&storage, 1).unwrap().allocate(&[request(0, 0, &[0])]).unwrap()[0].as_ref().unwrap();
+    let file = || LedgerFile::open_storage(storage.clone(), &OpenOptions::new("/ledger.redb")).unwrap();
+
+    // A command, and a call from a pid namespace that the ledger does not know, take nothing from anybody.
+    let command = Ledger::on(file(), HostFacts { may_end_boots: false, ..facts(2) });
+    assert_eq!(
+        command.allocate(&[request(1, 0, &[0])]).unwrap()[0].as_ref().unwrap()[0].address.to_string(),
+        "10.0.0.2"
+    );
+    drop(command);
+    let elsewhere = Ledger::on(file(), HostFacts { pid_namespace: 9, ..facts(2) });
+    assert_eq!(
+        elsewhere.allocate(&[request(2, 0, &[0])]).unwrap()[0].as_ref().unwrap()[0].address.to_string(),
+        "10.0.0.3"
+    );
+    drop(elsewhere);
+
+    // The runtime's call frees what died with the boot, and only that.
+    let runtime = open(&storage, 2).unwrap();
+    assert_eq!(
+        runtime.allocate(&[request(3, 0, &[0])]).unwrap()[0].as_ref().unwrap()[0].address.to_string(),
+        "10.0.0.1"
+    );
+    let left: Vec<String> = holdings(&runtime).into_iter().map(|(_, address, _)| address.to_string()).collect();
+    assert_eq!(left, ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+}
+
+#[test]
+fn a_pool_is_never_private_and_shared_at_once() {
+    let storage = Arc::new(MemoryStorage::new());
+    let ledger = open(&storage, 1).unwrap();
+    ledger.allocate(&[request(0, 0, &[0])]).unwrap()[0].as_ref().unwrap();
+    let mut private = request(1, 0, &[0]);
+    private.wants[0].sharing = Sharing::Private;
+    let refused = ledger.allocate(&[private.clone()]).unwrap().remove(0).unwrap_err();
+    let said = refused.to_string();
+    assert!(said.contains("10.0.0.0/28") && said.contains("10.0.0.1") && said.contains("shared"), "{said}");
+
+    ledger.release(&[release(&attachment(0, 0))]).unwrap()[0].as_ref().unwrap();
+    assert_eq!(ledger.allocate(&[private]).unwrap()[0].as_ref().unwrap()[0].address.to_string(), "10.0.0.1");
+    assert!(ledger.allocate(&[request(2, 0, &[0])]).unwrap()[0].is_err());
+    assert_eq!(ledger.verify_again().disagreements, []);
+}
+
+trait VerifyAgain {
+    fn verify_again(self) -> whereabouts_engine::Verified;
+}
+
+impl VerifyAgain for Ledger {
+    fn verify_again(mut self) -> whereabouts_engine::Verified {
+        self.verify().unwrap()
+    }
+}
+
+#[test]
+fn an_exact_address_is_refused_with_its_holder_and_kept_by_its_owner() {
+    let storage = Arc::new(MemoryStorage::new());
+    let ledger = open(&storage, 1).unwrap();
+    let exactly = |pod, generation, address: &str| {
+        let mut request = request(pod, generation, &[0]);
+        request.wants[0].exactly = Some(address.parse().unwrap());
+        ledger.allocate(&[request]).unwrap().remove(0)
+    };
+    assert_eq!(exactly(0, 0, "10.0.0.7").unwrap()[0].address.to_string(), "10.0.0.7");
+    assert!(exactly(0, 1, "10.0.0.7").unwrap()[0].reused);
+    let refused = exactly(1, 0, "10.0.0.7").unwrap_err().to_string();
+    assert!(refused.contains("10.0.0.7") && refused.contains("default/web-0"), "{refused}");
+    assert!(matches!(exactly(1, 0, "10.9.9.9"), Err(AllocateError::NotInPool { .. })));
+}
