@@ -35,6 +35,7 @@ pub use crate::ledger::{
 pub use crate::ledger::{backend, probe};
 pub use crate::local::{
     Disagreement, Holding, Holdings, ImportConflict, ImportError, Ledger, LedgerError, Occupancy, Verified,
+    spool_release,
 };
 pub use crate::offset::{BLOCK_SIZE, BlockNumber, Offset};
 pub use crate::operations::{

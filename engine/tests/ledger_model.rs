@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use whereabouts_engine::backend::{MemoryStorage, Survives};
 use whereabouts_engine::{
     Address, Allocate, AllocateError, Attachment, BootId, Check, Collect, Holdings, HostFacts, IpNet, Ledger,
-    LedgerFile, Network, OpenOptions, Owner, Pod, Pool, Release, Sharing, View, ViewSpec, Want,
+    LedgerFile, Network, OpenOptions, Owner, Pod, Pool, Release, Sharing, View, ViewSpec, Want, spool_release,
 };
 
 /// The ranges of the model: the second and third overlap the first, one is in a network of its own, one is IPv6.
@@ -486,4 +486,22 @@ fn an_exact_address_is_refused_with_its_holder_and_kept_by_its_owner() {
     let refused = exactly(1, 0, "10.0.0.7").unwrap_err().to_string();
     assert!(refused.contains("10.0.0.7") && refused.contains("default/web-0"), "{refused}");
     assert!(matches!(exactly(1, 0, "10.9.9.9"), Err(AllocateError::NotInPool { .. })));
+}
+
+/// A DEL on a day when nothing can be written frees the address on the next good one, and only what was meant.
+#[test]
+fn a_spooled_release_frees_what_was_held_then_and_nothing_newer() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = OpenOptions::new(folder.path().join("ledger.redb"));
+    let facts = HostFacts { may_end_boots: true, ..HostFacts::read() };
+    let reopen = || Ledger::open(&options, facts.clone()).unwrap();
+    let first = |answers: Vec<Result<Vec<whereabouts_engine::Allocated>, AllocateError>>| {
+        answers.into_iter().next().unwrap().unwrap()[0].address.to_string()
+    };
+    assert_eq!(first(reopen().allocate(&[request(0, 0, &[0])]).unwrap()), "10.0.0.1");
+    let gone = attachment(0, 0);
+    spool_release(&options.path, &facts, &gone.container, &gone.interface, Some("net")).unwrap();
+    // It is carried out before the call that opens the ledger next gets an answer.
+    assert_eq!(first(reopen().allocate(&[request(1, 0, &[0])]).unwrap()), "10.0.0.1");
+    assert_eq!(holdings(&reopen()).len(), 1);
 }

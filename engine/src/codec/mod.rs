@@ -10,7 +10,7 @@ mod index;
 mod parts;
 mod rows;
 
-pub(crate) use self::rows::OwnerRow;
+pub(crate) use self::rows::{OwnerRow, SpooledRelease};
 
 use wincode::config::Configuration;
 use wincode::int_encoding::{LittleEndian, VarInt};
@@ -34,6 +34,7 @@ pub(crate) enum Kind {
     Seen = 6,
     History = 7,
     Meta = 8,
+    Spooled = 9,
 }
 
 /// Bytes that are no sound record.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wincode::{SchemaRead, SchemaWrite};
 
-use super::parts::{StoredAttachment, StoredBlockId, StoredLease, StoredSpace};
+use super::parts::{StoredAttachment, StoredBlockId, StoredLease, StoredSpace, StoredText};
 use super::{CodecError, Kind, Record};
 use crate::intent::{AttachmentRow, Claim, HeldAddress, Intent, Past, Purpose, Seen};
 use crate::lease::{BootId, Lease, OperationId};
@@ -87,6 +87,26 @@ pub(crate) struct StoredHost {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct OwnerRow {
     pub(crate) addresses: Vec<u128>,
+}
+
+/// A release that waits in the spool for a day on which the ledger can be written.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SpooledRelease {
+    pub(crate) container: Arc<str>,
+    pub(crate) interface: Arc<str>,
+    pub(crate) network: Option<Arc<str>>,
+    /// When, by the boot clock: what the same container is given after that is not meant.
+    pub(crate) boot: BootId,
+    pub(crate) spooled: u64,
+}
+
+#[derive(Debug, PartialEq, SchemaWrite, SchemaRead)]
+pub(crate) struct StoredRelease {
+    container: StoredText,
+    interface: String,
+    network: Option<String>,
+    boot: [u8; 16],
+    spooled: u64,
 }
 
 // === parts ===
@@ -252,6 +272,31 @@ impl Record for Past {
             offset: Offset::from(stored.offset),
             lease: stored.lease.try_into()?,
             until: stored.until,
+        })
+    }
+}
+
+impl Record for SpooledRelease {
+    const KIND: Kind = Kind::Spooled;
+    type Stored = StoredRelease;
+
+    fn to_stored(&self) -> Result<StoredRelease, CodecError> {
+        Ok(StoredRelease {
+            container: (&*self.container).into(),
+            interface: (*self.interface).to_owned(),
+            network: self.network.as_deref().map(str::to_owned),
+            boot: self.boot.to_bytes(),
+            spooled: self.spooled,
+        })
+    }
+
+    fn from_stored(stored: StoredRelease) -> Result<Self, CodecError> {
+        Ok(Self {
+            container: stored.container.into(),
+            interface: stored.interface.into(),
+            network: stored.network.map(Arc::from),
+            boot: BootId::from_bytes(stored.boot),
+            spooled: stored.spooled,
         })
     }
 }

@@ -4,6 +4,7 @@
 //! nothing.
 
 mod report;
+mod spooled;
 mod transfer;
 mod verify;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 pub use self::report::{Holding, Holdings, Occupancy};
+pub use self::spooled::spool_release;
 pub use self::transfer::{ImportConflict, ImportError};
 pub use self::verify::{Disagreement, Verified};
 
@@ -19,7 +21,7 @@ use crate::host::{HostEnvironment, HostFacts};
 use crate::lease::BootId;
 use crate::ledger::meta::{HostRow, IdentityRow};
 use crate::ledger::redb_rows::{SnapshotRows, TransactionRows};
-use crate::ledger::{LedgerFile, LedgerFileError, OpenOptions, Outcome, RowsMut, StorageError, Tables};
+use crate::ledger::{Access, LedgerFile, LedgerFileError, OpenOptions, Outcome, RowsMut, StorageError, Tables};
 use crate::operations::{
     Allocate, AllocateError, Allocated, Check, CheckError, Collect, Environment, Host, Release, ReleaseError, Released,
     Want,
@@ -74,12 +76,17 @@ type LocalHost<'u, R> = Host<'u, Unit<R>, Unit<R>, HostEnvironment>;
 // === impl Ledger ===
 
 impl Ledger {
-    /// Opens the ledger, and waits for others who have it open.
+    /// Opens the ledger, and waits for others who have it open. A handle that writes carries out the releases that were
+    /// spooled while nobody could write.
     ///
     /// # Errors
     /// [`LedgerError`] names the file and the cure.
     pub fn open(options: &OpenOptions, facts: HostFacts) -> Result<Self, LedgerError> {
-        Ok(Self { file: LedgerFile::open(options)?, facts })
+        let ledger = Self { file: LedgerFile::open(options)?, facts };
+        if options.access == Access::Write {
+            ledger.carry_out_spooled()?;
+        }
+        Ok(ledger)
     }
 
     /// A ledger on a file that is open already: for tests that count and crash.
