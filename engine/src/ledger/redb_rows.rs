@@ -1,5 +1,6 @@
 //! Rows in redb.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, TableError, WriteTransaction};
@@ -13,7 +14,11 @@ type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 pub(crate) struct SnapshotRows<'t>(pub(crate) &'t ReadTransaction);
 
 /// The rows of a transaction that writes.
-pub(crate) struct TransactionRows<'t>(pub(crate) &'t WriteTransaction);
+pub(crate) struct TransactionRows<'t> {
+    transaction: &'t WriteTransaction,
+    /// Whether anything was put or deleted: a transaction that changed nothing is not worth two syncs.
+    changed: &'t Cell<bool>,
+}
 
 fn definition(table: Table) -> Definition {
     TableDefinition::new(table.name())
@@ -63,13 +68,18 @@ impl Rows for SnapshotRows<'_> {
 
 // === impl TransactionRows ===
 
-impl TransactionRows<'_> {
+impl<'t> TransactionRows<'t> {
+    /// The rows of `transaction`; `changed` is set with the first change.
+    pub(crate) fn new(transaction: &'t WriteTransaction, changed: &'t Cell<bool>) -> Self {
+        Self { transaction, changed }
+    }
+
     fn with<T>(
         &self,
         table: Table,
         work: impl FnOnce(redb::Table<'_, &'static [u8], &'static [u8]>) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        work(self.0.open_table(definition(table)).map_err(StorageError::io)?)
+        work(self.transaction.open_table(definition(table)).map_err(StorageError::io)?)
     }
 }
 
@@ -92,10 +102,16 @@ impl Rows for TransactionRows<'_> {
 
 impl RowsMut for TransactionRows<'_> {
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StorageError> {
+        self.changed.set(true);
         self.with(table, |mut table| table.insert(key, value).map(drop).map_err(StorageError::io))
     }
 
     fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StorageError> {
-        self.with(table, |mut table| table.remove(key).map(drop).map_err(StorageError::io))
+        let was_there = self.with(table, |mut table| {
+            let before = table.remove(key).map_err(StorageError::io)?;
+            Ok(before.is_some())
+        })?;
+        self.changed.set(self.changed.get() | was_there);
+        Ok(())
     }
 }

@@ -8,6 +8,7 @@ mod spooled;
 mod transfer;
 mod verify;
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -149,12 +150,12 @@ impl Ledger {
         self.look(async |host| host.has_room(wants).await)
     }
 
-    /// Runs an operation and commits what it changed.
+    /// Runs an operation and commits what it changed, if it changed anything.
     fn change<T>(
         &self,
         operation: impl AsyncFnOnce(LocalHost<'_, TransactionRows<'_>>) -> Result<T, StorageError>,
     ) -> Result<T, LedgerError> {
-        self.write(operation, Outcome::Commit)
+        self.write(operation, true)
     }
 
     /// Runs an operation and leaves the ledger as it was, whatever it did.
@@ -162,19 +163,22 @@ impl Ledger {
         &self,
         operation: impl AsyncFnOnce(LocalHost<'_, TransactionRows<'_>>) -> Result<T, StorageError>,
     ) -> Result<T, LedgerError> {
-        self.write(operation, Outcome::Abandon)
+        self.write(operation, false)
     }
 
     fn write<T>(
         &self,
         operation: impl AsyncFnOnce(LocalHost<'_, TransactionRows<'_>>) -> Result<T, StorageError>,
-        end: impl FnOnce(Result<T, StorageError>) -> Outcome<Result<T, StorageError>>,
+        commits: bool,
     ) -> Result<T, LedgerError> {
         let answer = self.file.write(|transaction| {
-            let tables = Tables(TransactionRows(transaction));
-            Ok(match run(tables, &self.facts, operation) {
-                Ok(answer) => end(Ok(answer)),
-                Err(error) => Outcome::Abandon(Err(error)),
+            let changed = Cell::new(false);
+            let tables = Tables(TransactionRows::new(transaction, &changed));
+            let answer = run(tables, &self.facts, operation);
+            Ok(if commits && changed.get() && answer.is_ok() {
+                Outcome::Commit(answer)
+            } else {
+                Outcome::Abandon(answer)
             })
         })?;
         Ok(answer?)

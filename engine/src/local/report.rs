@@ -7,8 +7,8 @@ use roaring::RoaringBitmap;
 use super::{Ledger, LedgerError};
 use crate::address::Address;
 use crate::block::Block;
-use crate::intent::Past;
-use crate::lease::{BootId, Lease};
+use crate::intent::{HeldAddress, Past};
+use crate::lease::{Attachment, BootId, Lease};
 use crate::ledger::{Rows, StorageError, Tables};
 use crate::offset::{BlockNumber, Offset};
 use crate::space::{BlockId, Network, Space};
@@ -110,6 +110,17 @@ impl Ledger {
                 found.extend(lease.map(|lease| Holding { space, address, lease: lease.clone() }));
             }
             Ok(found)
+        })
+    }
+
+    /// The addresses that an attachment holds.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub fn held_by(&self, attachment: &Attachment) -> Result<Vec<Address>, LedgerError> {
+        self.read(|tables| {
+            let row = tables.attachment(attachment)?;
+            Ok(row.map(|row| row.held.iter().map(HeldAddress::address).collect()).unwrap_or_default())
         })
     }
 
