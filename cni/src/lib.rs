@@ -1,1 +1,5 @@
 //! The `whereabouts` program, as a library so that tests and fuzz targets reach its parts.
+
+pub mod cni;
+pub mod config;
+pub mod log;

@@ -1,0 +1,156 @@
+//! What must be known even when the configuration is broken: where the ledger is, where the log goes, how long to wait.
+
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use super::raw::RawIpam;
+use super::{ConfigurationError, FlatFile, Json, NetworkConfiguration, Object, Surroundings, Warning};
+use crate::log::{LogLevel, LogSettings};
+
+/// Where the ledger is when nobody says otherwise.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/cni/whereabouts";
+
+/// The longest time that may be configured, in seconds: a day.
+const LONGEST: i64 = 86_400;
+
+/// Settings of this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostSettings {
+    /// The folder of the ledger.
+    pub data_dir: PathBuf,
+    /// Where the log goes, and how much of it.
+    pub log: LogSettings,
+    /// After how long a call gives up.
+    pub deadline: Duration,
+    /// For how long GC spares a new attachment.
+    pub gc_grace: Duration,
+}
+
+/// What is known whatever the configuration has become. Enough for DEL and GC.
+#[derive(Clone, Debug)]
+pub struct LossyConfiguration {
+    /// `cniVersion` as it was typed.
+    pub cni_version: Option<String>,
+    /// `name`, the name of the CNI network.
+    pub network: Option<String>,
+    /// Settings of this host: each from the first of environment, network and flat file that has a usable one.
+    pub host: HostSettings,
+    /// What could not be used.
+    pub warnings: Vec<Warning>,
+}
+
+// === impl HostSettings ===
+
+impl HostSettings {
+    /// What cannot be used is replaced by the default and told in the list.
+    pub(crate) fn resolve(
+        raw: &RawIpam,
+        surroundings: &Surroundings,
+        warnings: &mut Vec<Warning>,
+    ) -> (Self, Vec<ConfigurationError>) {
+        let mut problems = Vec::new();
+        let mut or = |result: Result<Duration, ConfigurationError>, default: u64| {
+            result.unwrap_or_else(|problem| {
+                problems.push(problem);
+                Duration::from_secs(default)
+            })
+        };
+        let deadline = or(seconds("deadline", raw.deadline, 1, 60), 60);
+        let gc_grace = or(seconds("gc_grace", raw.gc_grace, 0, 60), 60);
+        let data_dir = data_dir(raw.data_dir.as_deref(), surroundings, warnings).unwrap_or_else(|problem| {
+            problems.push(problem);
+            PathBuf::from(DEFAULT_DATA_DIR)
+        });
+        let file = raw.log_file.as_deref().filter(|path| !path.is_empty()).map(PathBuf::from);
+        let level = match raw.log_level.as_deref().filter(|level| !level.is_empty()) {
+            None => LogLevel::default(),
+            Some(typed) => LogLevel::parse(typed).unwrap_or_else(|| {
+                let text = "unknown level, has no effect; write debug, verbose, error or panic";
+                warnings.push(Warning::new("log_level", typed, text));
+                LogLevel::default()
+            }),
+        };
+        (Self { data_dir, log: LogSettings { file, level }, deadline, gc_grace }, problems)
+    }
+}
+
+// === impl LossyConfiguration ===
+
+impl LossyConfiguration {
+    /// Takes what can be had. `network` is `None` where the input was not even JSON.
+    #[must_use]
+    pub fn read(
+        network: Option<&NetworkConfiguration>,
+        flat_file: Option<&FlatFile>,
+        surroundings: &Surroundings,
+    ) -> Self {
+        let nothing = Object::default();
+        let top = network.map_or(&nothing, NetworkConfiguration::object);
+        let ipam = top.get("ipam").and_then(Json::as_object).unwrap_or(&nothing);
+        let flat = flat_file.map_or(&nothing, |file| &file.object);
+        // A value of the wrong type counts as absent, and so does Go's zero value, as when everything is in order.
+        let text = |key: &str| {
+            let find = |object: &Object| object.get(key).and_then(Json::as_str).map(str::to_owned);
+            find(ipam).filter(|text| !text.is_empty()).or_else(|| find(flat))
+        };
+        let number = |key: &str| {
+            let find = |object: &Object| object.get(key).and_then(Json::as_integer);
+            find(ipam).or_else(|| find(flat))
+        };
+        let raw = RawIpam {
+            data_dir: text("data_dir"),
+            log_file: text("log_file"),
+            log_level: text("log_level"),
+            deadline: number("deadline"),
+            gc_grace: number("gc_grace"),
+            ..RawIpam::default()
+        };
+        let mut warnings = Vec::new();
+        let (host, problems) = HostSettings::resolve(&raw, surroundings, &mut warnings);
+        let replaced =
+            |problem: ConfigurationError| Warning::new("configuration", "", format!("{problem}; using the default"));
+        warnings.extend(problems.into_iter().map(replaced));
+        let top_text =
+            |key: &str| top.get(key).and_then(Json::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
+        Self { cni_version: top_text("cniVersion"), network: top_text("name"), host, warnings }
+    }
+}
+
+/// The environment goes before the configuration: it is there in every call, while a DEL may come with a configuration
+/// that has lost the key.
+fn data_dir(
+    typed: Option<&str>,
+    surroundings: &Surroundings,
+    warnings: &mut Vec<Warning>,
+) -> Result<PathBuf, ConfigurationError> {
+    let typed = typed.filter(|path| !path.is_empty());
+    let Some(path) = &surroundings.data_dir else {
+        return typed
+            .map_or_else(|| Ok(PathBuf::from(DEFAULT_DATA_DIR)), |typed| check_folder("data_dir", Path::new(typed)));
+    };
+    if let Some(typed) = typed.filter(|typed| Path::new(typed) != path) {
+        let text = format!("has no effect, because WHEREABOUTS_DATA_DIR = {} goes before it", path.display());
+        warnings.push(Warning::new("data_dir", typed, text));
+    }
+    check_folder("WHEREABOUTS_DATA_DIR", path)
+}
+
+fn check_folder(key: &str, path: &Path) -> Result<PathBuf, ConfigurationError> {
+    let strange = path.components().any(|component| component == Component::ParentDir)
+        || path.as_os_str().as_encoded_bytes().contains(&0);
+    if path.is_absolute() && !strange {
+        return Ok(path.to_owned());
+    }
+    let cure = format!("write an absolute path without .., such as {DEFAULT_DATA_DIR}");
+    Err(ConfigurationError::value(key, path.display().to_string(), "is not an absolute path", cure))
+}
+
+/// A time in whole seconds.
+pub(crate) fn seconds(key: &str, typed: Option<i64>, least: i64, default: u64) -> Result<Duration, ConfigurationError> {
+    let Some(typed) = typed else { return Ok(Duration::from_secs(default)) };
+    let allowed = u64::try_from(typed).ok().filter(|_| (least..=LONGEST).contains(&typed));
+    allowed.map(Duration::from_secs).ok_or_else(|| {
+        let cure = format!("write {least} to {LONGEST} seconds");
+        ConfigurationError::value(key, typed.to_string(), "is out of bounds", cure)
+    })
+}
