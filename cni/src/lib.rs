@@ -2,4 +2,6 @@
 
 pub mod cni;
 pub mod config;
+pub mod host;
 pub mod log;
+pub mod verbs;

@@ -20,7 +20,7 @@ use support::{Plugin, peers};
 #[test]
 fn containers_on_a_bridge_reach_each_other() {
     tell("containers_on_a_bridge_reach_each_other", |machine, runtime| {
-        let network = runtime.network(json!({ "type": "bridge", "bridge": "wb0" }));
+        let network = runtime.network(machine.bridge("wb0"));
         neighbours(machine, &network);
     });
 }
@@ -63,7 +63,7 @@ fn neighbours(machine: &Machine, network: &Network<'_>) {
 #[test]
 fn check_fails_when_the_lease_is_gone() {
     tell("check_fails_when_the_lease_is_gone", |machine, runtime| {
-        let network = runtime.network(json!({ "type": "bridge", "bridge": "wb0" }));
+        let network = runtime.network(machine.bridge("wb0"));
         let container = machine.container("robbed");
         network.add(&container);
         network.check(&container).expect("nothing happened yet");
@@ -78,7 +78,7 @@ fn check_fails_when_the_lease_is_gone() {
 #[test]
 fn gc_frees_what_was_torn_down_behind_our_back() {
     tell("gc_frees_what_was_torn_down_behind_our_back", |machine, runtime| {
-        let network = runtime.network(json!({ "type": "bridge", "bridge": "wb0" }));
+        let network = runtime.network(machine.bridge("wb0"));
         let (lost, kept) = (machine.container("lost"), machine.container("kept"));
         network.add(&lost);
         network.add(&kept);
@@ -97,7 +97,7 @@ fn gc_frees_what_was_torn_down_behind_our_back() {
 #[test]
 fn the_runtimes_own_gc_frees_what_was_torn_down() {
     tell("the_runtimes_own_gc_frees_what_was_torn_down", |machine, runtime| {
-        let network = runtime.network(json!({ "type": "bridge", "bridge": "wb0" }));
+        let network = runtime.network(machine.bridge("wb0"));
         let lost = machine.container("lost");
         network.add(&lost);
         // cnitool's GC calls DEL for all that it remembers, here for a namespace that is not there any more.
@@ -111,10 +111,7 @@ fn the_runtimes_own_gc_frees_what_was_torn_down() {
 #[test]
 fn status_reaches_the_plugin_through_its_parent() {
     tell("status_reaches_the_plugin_through_its_parent", |machine, runtime| {
-        let network = runtime.network_of(
-            json!({ "type": "bridge", "bridge": "wb0" }),
-            json!({ "ipRanges": [{ "range": "10.77.0.0/30" }] }),
-        );
+        let network = runtime.network_of(machine.bridge("wb0"), json!({ "ipRanges": [{ "range": "10.77.0.0/30" }] }));
         let anywhere = Path::new("/run/netns/none");
         runtime.cnitool("status", anywhere).expect("two addresses are free");
         network.add(&machine.container("first"));

@@ -1,0 +1,60 @@
+//! The ledger of this host, as the configuration and the environment name it.
+
+use std::path::{Path, PathBuf};
+
+use whereabouts_engine::{Create, HostFacts, Ledger, LedgerError, OpenOptions, Trust};
+
+use crate::config::HostSettings;
+
+/// Who opens a ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// A CNI call: it may conclude that an earlier boot, and what was leased in it, is over.
+    Runtime,
+    /// A person, who may be inside a container.
+    Person,
+}
+
+/// The ledger in a data folder.
+#[must_use]
+pub fn ledger_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("ledger.redb")
+}
+
+/// What the ledger wants to know of this host.
+#[must_use]
+pub fn facts(caller: Caller) -> HostFacts {
+    HostFacts { may_end_boots: caller == Caller::Runtime, ..HostFacts::read() }
+}
+
+/// Opens the ledger, which is made if there is none.
+///
+/// # Errors
+/// [`LedgerError`] names the file and the cure.
+pub fn open(settings: &HostSettings, caller: Caller) -> Result<Ledger, LedgerError> {
+    open_with(settings, caller, Create::IfMissing)
+}
+
+/// Opens the ledger if there is one.
+///
+/// # Errors
+/// [`LedgerError`] names the file and the cure.
+pub fn open_existing(settings: &HostSettings, caller: Caller) -> Result<Ledger, LedgerError> {
+    open_with(settings, caller, Create::Never)
+}
+
+fn open_with(settings: &HostSettings, caller: Caller, create: Create) -> Result<Ledger, LedgerError> {
+    let mut options = OpenOptions::new(ledger_path(&settings.data_dir));
+    options.wait = settings.deadline;
+    options.create = create;
+    let ledger = Ledger::open(&options, facts(caller))?;
+    let file_system = ledger.file().file_system();
+    let risk = match file_system.trust() {
+        Trust::Layered => "what is written may vanish together with the container",
+        Trust::Userspace => "only its program knows whether what is written survives a crash",
+        // Leases of a runtime die with the boot as memory does. The others are refused, or fine.
+        _ => return Ok(ledger),
+    };
+    tracing::warn!(path = %options.path.display(), %file_system, "{risk}; set data_dir to a folder on a disk of this host");
+    Ok(ledger)
+}

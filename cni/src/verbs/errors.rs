@@ -1,0 +1,41 @@
+//! From the engine's errors to CNI's.
+
+use whereabouts_engine::{AllocateError, CheckError, LedgerError, ReleaseError};
+
+use crate::cni::CniError;
+
+pub(super) fn ledger_error(error: LedgerError) -> CniError {
+    match &error {
+        LedgerError::File(file) if file.is_temporary() => CniError::Busy { message: error.to_string() },
+        _ => CniError::Storage { message: error.to_string(), details: String::new() },
+    }
+}
+
+pub(super) fn allocate_error(error: AllocateError) -> CniError {
+    let message = error.to_string();
+    match error {
+        AllocateError::RangeFull { pool, held, .. } => CniError::Exhausted {
+            message,
+            details: format!("{held} addresses are held; `whereabouts show {}` says by whom", pool.cidr()),
+        },
+        AllocateError::AlreadyHeld { .. } | AllocateError::NotInPool { .. } => CniError::Held { message },
+        AllocateError::Busy { .. } | AllocateError::Superseded => CniError::Busy { message },
+        _ => CniError::Storage { message, details: String::new() },
+    }
+}
+
+pub(super) fn release_error(error: ReleaseError) -> CniError {
+    CniError::Storage { message: error.to_string(), details: String::new() }
+}
+
+pub(super) fn check_error(error: CheckError) -> CniError {
+    match error {
+        CheckError::Store(error) => CniError::Storage { message: error.to_string(), details: String::new() },
+        error => CniError::Check { message: error.to_string() },
+    }
+}
+
+/// A batch of one has one answer.
+pub(super) fn no_answer() -> CniError {
+    CniError::Internal { message: "the engine gave no answer".to_owned() }
+}

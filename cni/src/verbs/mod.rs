@@ -1,0 +1,61 @@
+//! The CNI verbs, carried out: one file each. What a call asks for has been checked by then ([`crate::cni`]); what is
+//! done about it is the engine's business.
+
+mod add;
+mod check;
+mod del;
+mod errors;
+mod gc;
+mod status;
+
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use crate::cni::{CniError, Environment, Incoming, Request, version_reply};
+use crate::log;
+
+/// Carries out the call of a runtime: environment and standard input in, standard output and exit code out.
+///
+/// Whatever happens, the runtime gets an answer of CNI: a panic, too, ends as an error object.
+#[must_use]
+pub fn run(environment: &Environment) -> ExitCode {
+    silence_panics();
+    let incoming = Incoming::read(environment, &mut io::stdin().lock());
+    log::start(&incoming.lossy.host.log);
+    log::warn_all(&incoming.lossy.warnings);
+    let version = incoming.version;
+    let answer = catch_unwind(AssertUnwindSafe(|| carry_out(incoming))).unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Err(CniError::Internal { message: format!("a defect of this program: {}", message.unwrap_or("unknown")) })
+    });
+    let (text, code) = match answer {
+        Ok(text) => (text, ExitCode::SUCCESS),
+        Err(error) => {
+            tracing::error!(%error, "failed");
+            (error.to_object(version).to_json(), ExitCode::FAILURE)
+        }
+    };
+    // A runtime that has gone away reads nothing, and DEL tells the next one.
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+    code
+}
+
+/// What is written to standard output; nothing for a verb without an answer.
+fn carry_out(incoming: Incoming) -> Result<String, CniError> {
+    let host = &incoming.lossy.host;
+    let no_output = |()| String::new();
+    match incoming.request? {
+        Request::Add(request) => add::add(&request, incoming.version),
+        Request::Delete(request) => del::del(&request, host).map(no_output),
+        Request::Check(request) => check::check(&request).map(no_output),
+        Request::Collect(request) => gc::gc(&request, host).map(no_output),
+        Request::Status(request) => status::status(&request).map(no_output),
+        Request::Version => Ok(version_reply()),
+    }
+}
+
+/// A panic is answered as an error; its trace belongs to the log, never to a place that somebody parses.
+fn silence_panics() {
+    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a defect of this program")));
+}
