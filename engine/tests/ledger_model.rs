@@ -505,3 +505,25 @@ fn a_spooled_release_frees_what_was_held_then_and_nothing_newer() {
     assert_eq!(first(reopen().allocate(&[request(1, 0, &[0])]).unwrap()), "10.0.0.1");
     assert_eq!(holdings(&reopen()).len(), 1);
 }
+
+#[test]
+fn one_address_does_not_serve_two_wants_of_a_request() {
+    let storage = Arc::new(MemoryStorage::new());
+    let ledger = open(&storage, 1).unwrap();
+    let mut twice = request(0, 0, &[0, 1]);
+    for want in &mut twice.wants {
+        want.exactly = Some("10.0.0.5".parse().unwrap());
+    }
+    assert!(matches!(ledger.allocate(&[twice]).unwrap()[0], Err(AllocateError::AlreadyHeld { .. })));
+    assert!(holdings(&ledger).is_empty(), "nothing is left of the first");
+}
+
+#[test]
+fn one_batch_cannot_use_a_pool_both_ways() {
+    let storage = Arc::new(MemoryStorage::new());
+    let ledger = open(&storage, 1).unwrap();
+    let mut private = request(1, 0, &[0]);
+    private.wants[0].sharing = Sharing::Private;
+    let answers = ledger.allocate(&[request(0, 0, &[0]), private]).unwrap();
+    assert!(answers[0].is_ok() && answers[1].is_err(), "{answers:?}");
+}

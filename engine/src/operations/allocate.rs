@@ -269,7 +269,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 }
                 let space = want.space();
                 let (block, offset) = match want.exactly {
-                    Some(address) => self.open_exactly(working, request, &space, address).await?,
+                    Some(address) => self.open_exactly(working, pending, &space, address).await?,
                     None => working.lowest_free(&space, &want.view).await?.ok_or_else(|| want.full())?,
                 };
                 self.place(working, pending, at, block, offset);
@@ -288,6 +288,10 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         let use_of_pool = (want.pool.clone(), want.sharing);
         if sharings.contains(&use_of_pool) {
             return Ok(());
+        }
+        if sharings.contains(&(want.pool.clone(), want.sharing.other())) {
+            let reason = format!("pool {} is asked for as private and as shared at once", want.pool);
+            return Err(AllocateError::Busy { reason });
         }
         if self.journal.look(|tables| tables.sharing(&want.pool))? != Some(want.sharing)
             && let Some(address) = self.live_in(&want.pool, want.sharing.other()).await?
@@ -394,7 +398,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     async fn open_exactly(
         &self,
         working: &mut Working<'_, '_, S, J, E>,
-        request: &Allocate,
+        pending: &Pending<'_>,
         space: &Space,
         asked: Address,
     ) -> Result<(BlockId, Offset), AllocateError> {
@@ -404,7 +408,8 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             return Err(AllocateError::Busy { reason });
         };
         match working.open(&block).await?.get(offset) {
-            Some(lease) if !self.keeps(request, lease) => {
+            // One address does not serve two wants of a request either.
+            Some(lease) if !self.keeps(pending.request, lease) || lease.operation == pending.operation => {
                 Err(AllocateError::AlreadyHeld { asked, held_by: Box::new(lease.clone()) })
             }
             _ => Ok((block, offset)),
