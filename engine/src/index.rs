@@ -1,6 +1,7 @@
 //! The index of a space: which blocks exist, and which are full.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use roaring::RoaringBitmap;
 
@@ -75,8 +76,10 @@ impl BlockSet {
     pub fn iter_between(&self, first: BlockNumber, last: BlockNumber) -> impl Iterator<Item = BlockNumber> {
         let (high_first, low_first) = split(first);
         let (high_last, low_last) = split(last);
-        let highs = if high_first <= high_last { high_first..=high_last } else { 1..=0 };
-        self.by_high.range(highs).flat_map(move |(&high, bitmap)| {
+        // A range that ends before it begins would be a panic; an empty one of the same type stands for it.
+        let highs = (Bound::Included(high_first), Bound::Included(high_last.max(high_first)));
+        let bitmaps = self.by_high.range(highs).filter(move |_| first <= last);
+        bitmaps.flat_map(move |(&high, bitmap)| {
             let from = if high == high_first { low_first } else { 0 };
             let to = if high == high_last { low_last } else { u32::MAX };
             let lows = (from <= to).then(|| bitmap.range(from..=to));

@@ -32,7 +32,7 @@ pub use crate::ledger::{
     Spooled, StorageError, Table, Tables, Trust, Visit,
 };
 #[cfg(feature = "testing")]
-pub use crate::ledger::{backend, probe};
+pub use crate::ledger::{backend, memory as memory_ledger, probe};
 pub use crate::local::{
     Disagreement, Holding, Holdings, ImportConflict, ImportError, Ledger, LedgerError, Occupancy, Verified,
     spool_release,

@@ -9,6 +9,9 @@ use crate::lease::{Attachment, OperationId, Owner};
 use crate::offset::BlockNumber;
 use crate::space::{BlockId, Network, Pool, Sharing, Space};
 
+/// What the keys of the rows that say how pools are used begin with.
+pub(crate) const SHARING: &[u8] = b"sharing/";
+
 /// A text of any content, so that no text can be taken for another one followed by something.
 fn put_text(key: &mut Vec<u8>, text: &str) {
     key.extend(u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
@@ -163,7 +166,7 @@ pub(crate) fn history(until: u64, operation: OperationId, id: &BlockId, offset: 
 
 /// How a pool is used; a row of the meta table.
 pub(crate) fn sharing(pool: &Pool) -> Vec<u8> {
-    let mut key = b"sharing/".to_vec();
+    let mut key = SHARING.to_vec();
     key.extend(space(&pool.space(Sharing::Private)));
     key
 }

@@ -21,7 +21,7 @@ mod tables;
 
 #[cfg(feature = "testing")]
 pub mod backend;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(feature = "testing")]
 pub mod memory;
 #[cfg(feature = "testing")]
 pub mod probe;

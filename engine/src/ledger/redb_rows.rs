@@ -9,6 +9,7 @@ use super::error::StorageError;
 use super::rows::{Rows, RowsMut, Table, Visit};
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
+type SnapshotTable = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
 
 /// The rows of a transaction that reads a snapshot.
 pub(crate) struct SnapshotRows<'t>(pub(crate) &'t ReadTransaction);
@@ -42,7 +43,7 @@ fn visit_from(
 
 impl SnapshotRows<'_> {
     /// A table that was never written to is not there, and has no rows.
-    fn table(&self, table: Table) -> Result<Option<redb::ReadOnlyTable<&'static [u8], &'static [u8]>>, StorageError> {
+    fn table(&self, table: Table) -> Result<Option<SnapshotTable>, StorageError> {
         match self.0.open_table(definition(table)) {
             Ok(table) => Ok(Some(table)),
             Err(TableError::TableDoesNotExist(_)) => Ok(None),

@@ -54,8 +54,14 @@ impl<R: Rows> Tables<R> {
         &self.0
     }
 
-    pub(crate) fn identity(&self) -> Result<Option<IdentityRow>, StorageError> {
-        self.row(Table::Meta, IDENTITY)
+    /// Whether a row of the meta table can be read.
+    pub(crate) fn check_meta(key: &[u8], record: &[u8]) -> Result<(), StorageError> {
+        match key {
+            IDENTITY => decode::<IdentityRow>(Table::Meta, key, record).map(drop),
+            HOST => decode::<HostRow>(Table::Meta, key, record).map(drop),
+            _ if key.starts_with(keys::SHARING) => decode::<SharingRow>(Table::Meta, key, record).map(drop),
+            _ => Err(StorageError::strange_key(Table::Meta, key)),
+        }
     }
 
     pub(crate) fn host(&self) -> Result<Option<HostRow>, StorageError> {
@@ -117,14 +123,6 @@ impl<R: Rows> Tables<R> {
         self.attachments_from(&keys::attachments_of(container, interface))
     }
 
-    /// The attachments of a container.
-    pub(crate) fn attachments_of_container(
-        &self,
-        container: &str,
-    ) -> Result<Vec<(Attachment, AttachmentRow)>, StorageError> {
-        self.attachments_from(&keys::attachments_of_container(container))
-    }
-
     fn attachments_from(&self, prefix: &[u8]) -> Result<Vec<(Attachment, AttachmentRow)>, StorageError> {
         let mut found = Vec::new();
         self.each_attachment(prefix, |attachment, row| {
@@ -183,10 +181,6 @@ impl<R: Rows> Tables<R> {
         mut visit: impl FnMut(Past) -> Result<ControlFlow<()>, StorageError>,
     ) -> Result<(), StorageError> {
         self.0.scan(Table::History, &from.to_be_bytes(), &mut |key, record| visit(decode(Table::History, key, record)?))
-    }
-
-    pub(crate) fn n_attachments(&self) -> Result<u64, StorageError> {
-        self.0.count(Table::Attachments)
     }
 }
 

@@ -90,6 +90,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`] when the file cannot be read at all. What can be read and is wrong is in [`Verified`].
+    #[expect(clippy::redundant_closure, reason = "the function is not general enough in its lifetime")]
     pub fn verify(&mut self) -> Result<Verified, LedgerError> {
         let is_reading = self.file.access() == crate::Access::Read;
         let pages_are_intact = !is_reading || self.file.pages_are_intact()?;
@@ -103,13 +104,13 @@ impl Ledger {
 
 fn walk<R: Rows>(tables: &Tables<R>) -> Result<Verified, StorageError> {
     let mut walk = Walk::default();
-    let boot = match boot(tables) {
-        Ok(boot) => boot,
-        Err(error) => {
-            walk.result.disagreements.push(Disagreement::Row(error));
-            None
-        }
-    };
+    // A row that cannot be read is told when its table is walked.
+    let boot = boot(tables).unwrap_or(None);
+    tables.rows().scan(Table::Meta, &[], &mut |key, record| {
+        walk.result.n_rows += 1;
+        walk.result.disagreements.extend(Tables::<R>::check_meta(key, record).err().map(Disagreement::Row));
+        Ok(ControlFlow::Continue(()))
+    })?;
     let mut indexes: BTreeMap<Space, Index> = BTreeMap::new();
     walk.each::<Index, R>(tables, Table::Indexes, |walk, key, index| match keys::to_space(key) {
         Some(space) => drop(indexes.insert(space, index)),

@@ -19,7 +19,7 @@ pub(super) enum Edit {
     /// Frees an address, if the lease is still the one that was judged.
     Free { offset: Offset, operation: OperationId },
     /// Gives an address back to who had it before, or frees it, if the operation took it.
-    Undo { offset: Offset, operation: OperationId, previous: Option<Lease> },
+    Undo { offset: Offset, operation: OperationId, previous: Option<Box<Lease>> },
     /// Moves the version on if it is still this one: a swap that was lost on its way can never land after that.
     Fence { expected: Version },
 }
@@ -162,7 +162,7 @@ impl Edit {
             }
             Self::Undo { offset, operation, previous } if wrote(block, *offset, *operation) => {
                 match previous {
-                    Some(lease) => drop(block.insert(*offset, lease.clone())),
+                    Some(lease) => drop(block.insert(*offset, Lease::clone(lease))),
                     None => drop(block.remove(*offset)),
                 }
                 true

@@ -7,7 +7,7 @@ use super::edit::{Edit, Edited};
 use super::environment::Environment;
 use crate::intent::{Claim, HeldAddress, Intent, Past, Purpose};
 use crate::lease::{Attachment, Lease, OperationId};
-use crate::ledger::{Journal, StorageError};
+use crate::ledger::{Journal, StorageError, Tables};
 use crate::offset::Offset;
 use crate::space::BlockId;
 use crate::store::Store;
@@ -56,7 +56,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         if !self.needs_intents() {
             return Ok(settled);
         }
-        let mut intents = self.journal.look(|tables| tables.intents())?;
+        let mut intents = self.journal.look(Tables::intents)?;
         intents.retain(|(_, intent)| intent.store == self.store_name && is_due(intent));
         for (operation, intent) in intents {
             if self.settle_one(operation, intent).await? {
@@ -115,7 +115,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         let mut edits: BTreeMap<BlockId, Vec<Edit>> = BTreeMap::new();
         for Claim { block, offset, expected, previous } in &claims {
             let edits = edits.entry(block.clone()).or_default();
-            edits.push(Edit::Undo { offset: *offset, operation, previous: previous.clone() });
+            edits.push(Edit::Undo { offset: *offset, operation, previous: previous.clone().map(Box::new) });
             edits.push(Edit::Fence { expected: expected.clone() });
         }
         let blocks: Vec<BlockId> = edits.keys().cloned().collect();

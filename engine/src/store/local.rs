@@ -33,10 +33,6 @@ impl<R: RowsMut> Unit<R> {
         Self { tables: RefCell::new(tables), boot, now }
     }
 
-    pub(crate) fn into_tables(self) -> Tables<R> {
-        self.tables.into_inner()
-    }
-
     /// The transaction is used by one future at a time, and none keeps it while it waits.
     fn with<T>(&self, work: impl FnOnce(&mut Tables<R>) -> Result<T, StorageError>) -> Result<T, StorageError> {
         let mut tables =
