@@ -1,10 +1,16 @@
 //! The ledger of this host, as the configuration and the environment name it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use whereabouts_engine::{Create, HostFacts, Ledger, LedgerError, OpenOptions, Trust};
 
 use crate::config::HostSettings;
+
+/// After how long an ADD gives up. Runtimes wait for two to four minutes, and try again.
+const ADD_DEADLINE: Duration = Duration::from_secs(30);
+/// After how long a DEL stops waiting and queues what it is to free.
+const DEL_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Who opens a ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,25 +33,30 @@ pub fn facts(caller: Caller) -> HostFacts {
     HostFacts { may_end_boots: caller == Caller::Runtime, ..HostFacts::read() }
 }
 
-/// Opens the ledger, which is made if there is none.
+/// Opens the ledger for a verb that needs one: it is made if there is none.
 ///
 /// # Errors
 /// [`LedgerError`] names the file and the cure.
 pub fn open(settings: &HostSettings, caller: Caller) -> Result<Ledger, LedgerError> {
-    open_with(settings, caller, Create::IfMissing)
+    open_with(settings, caller, Create::IfMissing, ADD_DEADLINE)
 }
 
-/// Opens the ledger if there is one.
+/// Opens the ledger for a verb that only takes away: without a ledger there is nothing to take.
 ///
 /// # Errors
 /// [`LedgerError`] names the file and the cure.
 pub fn open_existing(settings: &HostSettings, caller: Caller) -> Result<Ledger, LedgerError> {
-    open_with(settings, caller, Create::Never)
+    open_with(settings, caller, Create::Never, DEL_DEADLINE)
 }
 
-fn open_with(settings: &HostSettings, caller: Caller, create: Create) -> Result<Ledger, LedgerError> {
+fn open_with(
+    settings: &HostSettings,
+    caller: Caller,
+    create: Create,
+    deadline: Duration,
+) -> Result<Ledger, LedgerError> {
     let mut options = OpenOptions::new(ledger_path(&settings.data_dir));
-    options.wait = settings.deadline;
+    options.wait = settings.deadline.unwrap_or(deadline);
     options.create = create;
     let ledger = Ledger::open(&options, facts(caller))?;
     let file_system = ledger.file().file_system();

@@ -20,8 +20,8 @@ pub struct HostSettings {
     pub data_dir: PathBuf,
     /// Where the log goes, and how much of it.
     pub log: LogSettings,
-    /// After how long a call gives up.
-    pub deadline: Duration,
+    /// After how long a call gives up; `None` for what is usual for its verb.
+    pub deadline: Option<Duration>,
     /// For how long GC spares a new attachment.
     pub gc_grace: Duration,
 }
@@ -49,14 +49,15 @@ impl HostSettings {
         warnings: &mut Vec<Warning>,
     ) -> (Self, Vec<ConfigurationError>) {
         let mut problems = Vec::new();
-        let mut or = |result: Result<Duration, ConfigurationError>, default: u64| {
-            result.unwrap_or_else(|problem| {
-                problems.push(problem);
-                Duration::from_secs(default)
-            })
-        };
-        let deadline = or(seconds("deadline", raw.deadline, 1, 60), 60);
-        let gc_grace = or(seconds("gc_grace", raw.gc_grace, 0, 60), 60);
+        let deadline = raw.deadline.map(|typed| seconds("deadline", Some(typed), 1, 30)).transpose();
+        let deadline = deadline.unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
+        let gc_grace = seconds("gc_grace", raw.gc_grace, 0, 60).unwrap_or_else(|problem| {
+            problems.push(problem);
+            Duration::from_secs(60)
+        });
         let data_dir = data_dir(raw.data_dir.as_deref(), surroundings, warnings).unwrap_or_else(|problem| {
             problems.push(problem);
             PathBuf::from(DEFAULT_DATA_DIR)

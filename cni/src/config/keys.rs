@@ -48,7 +48,7 @@ pub const IPAM_KEYS: &[Key] = &[
     key("configuration_path", "", "absolute path of a flat file that is looked for first"),
     key("log_file", "standard error", "file to which the log is appended"),
     key("log_level", "verbose", "debug, verbose, error or panic"),
-    key("deadline", "60", "seconds after which a call gives up"),
+    key("deadline", "30, for DEL 20", "seconds after which a call gives up"),
     key("gc_grace", "60", "seconds for which GC spares a new attachment"),
     key("exhausted_status", "error on a host, ready in Kubernetes", "what STATUS answers for a full range"),
     key("sleep_for_race", "0", "seconds to sleep before an address is written, for tests"),

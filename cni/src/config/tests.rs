@@ -669,13 +669,17 @@ fn times_have_bounds_and_zero_is_a_time() {
     let configuration = load(RANGE);
     let seconds = |configuration: &Configuration| {
         let host = &configuration.host;
-        (host.deadline.as_secs(), host.gc_grace.as_secs(), configuration.sleep_for_race.as_secs())
+        (
+            host.deadline.map(|deadline| deadline.as_secs()),
+            host.gc_grace.as_secs(),
+            configuration.sleep_for_race.as_secs(),
+        )
     };
-    assert_eq!(seconds(&configuration), (60, 60, 0));
+    assert_eq!(seconds(&configuration), (None, 60, 0));
     let host = Host::with_flat_file(r#"{"deadline": 7, "gc_grace": 7, "sleep_for_race": 7}"#);
     let loaded = host.load(&format!(r#"{RANGE}, "gc_grace": 0, "sleep_for_race": 0"#)).unwrap();
     // Go's zero value of a key that the Go plugin knows counts as absent.
-    assert_eq!(seconds(&loaded.configuration), (7, 0, 7));
+    assert_eq!(seconds(&loaded.configuration), (Some(7), 0, 7));
     for (ipam, words) in [
         (r#""deadline": 0"#, ["deadline = 0", "out of bounds", "1 to 86400 seconds"]),
         (r#""gc_grace": -1"#, ["gc_grace = -1", "out of bounds", "0 to 86400 seconds"]),
@@ -768,13 +772,13 @@ fn a_lossy_configuration_is_enough_for_del() {
         let lossy = read(text);
         assert_eq!(lossy.host.data_dir, Path::new("/flat"), "{text}");
         assert_eq!(lossy.host.log.level, LogLevel::Debug, "{text}");
-        assert_eq!((lossy.host.gc_grace.as_secs(), lossy.host.deadline.as_secs()), (5, 60), "{text}");
+        assert_eq!((lossy.host.gc_grace.as_secs(), lossy.host.deadline), (5, None), "{text}");
         assert_eq!(lossy.network, None, "{text}");
     }
     let lossy = read(r#"{"name": "net", "cniVersion": "0.4.0", "ipam": {"data_dir": "/typed", "deadline": -5}}"#);
     assert_eq!((lossy.network.as_deref(), lossy.cni_version.as_deref()), (Some("net"), Some("0.4.0")));
     assert_eq!(lossy.host.data_dir, Path::new("/typed"));
-    assert_eq!(lossy.host.deadline, Duration::from_secs(60));
+    assert_eq!(lossy.host.deadline, None);
     assert!(lossy.warnings[0].to_string().contains("deadline = -5"), "{:?}", lossy.warnings);
     // The same as what a full configuration says.
     let full = host.load(RANGE);
