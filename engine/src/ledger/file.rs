@@ -14,7 +14,7 @@ use super::careful::{Careful, Unchanged, Writable};
 use super::file_error::LedgerFileError;
 use super::filesystem::{FileSystem, Trust};
 use super::panics::catch;
-use super::queue::{Share, lock};
+use super::queue::{Lockable, Share, deadline_after, lock};
 use super::storage::{FileStorage, Storage};
 
 /// How a ledger is to be opened.
@@ -90,7 +90,7 @@ pub struct LedgerFile {
     scanned: bool,
     file_system: FileSystem,
     /// The open files whose locks keep others out. Declared last: others come in when all else is done.
-    _locks: Vec<Arc<File>>,
+    _locks: Vec<Arc<Lockable>>,
 }
 
 /// What becomes of a transaction.
@@ -130,7 +130,7 @@ impl LedgerFile {
     /// One variant of [`LedgerFileError`] for each thing that the user can do about it. A file that is damaged, cut off
     /// or empty is never replaced by a new one, because what it held may still be in use.
     pub fn open(options: &OpenOptions) -> Result<Self, LedgerFileError> {
-        let deadline = Instant::now() + options.wait;
+        let deadline = deadline_after(options.wait);
         let path = options.path.as_path();
         let create = options.access == Access::Write && options.create == Create::IfMissing;
         let folder = Folder::above(path, create)?;
@@ -140,11 +140,8 @@ impl LedgerFile {
         }
 
         let mut locks = Vec::new();
-        let queue = open_queue(path, options.access)?;
-        if let Some(queue) = &queue {
-            take_turn(queue, &with_suffix(path, ".lock"), options, deadline)?;
-            locks.push(Arc::clone(queue));
-        }
+        let queue = queue_up(path, options, deadline)?;
+        locks.extend(queue.iter().map(Arc::clone));
         let (file, unpublished) = match open_ledger(path, options.access) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && create => {
                 let temporary = with_suffix(path, ".new");
@@ -195,7 +192,7 @@ impl LedgerFile {
         new: bool,
         file_system: FileSystem,
         options: &OpenOptions,
-        locks: Vec<Arc<File>>,
+        locks: Vec<Arc<Lockable>>,
     ) -> Result<Self, LedgerFileError> {
         let path = options.path.as_path();
         if !new {
@@ -357,11 +354,13 @@ impl LedgerFile {
 
 impl Drop for LedgerFile {
     /// redb would end with one more commit and a header that says "closed", four syncs in all, to spare the next one
-    /// what the commits of ours spare it anyway. So the storage is closed under it first.
+    /// what the commits of ours spare it anyway. So the storage is closed under it first. An integrity check then ends at
+    /// its first sync, and leaves redb knowing that there is no storage any more; without it redb would prepare all of
+    /// that commit before it found out.
     fn drop(&mut self) {
         self.careful.close();
         let database = self.database.take();
-        let _ = catch(|| drop(database));
+        let _ = catch(|| database.map(|mut database| database.check_integrity()));
     }
 }
 
@@ -388,7 +387,8 @@ impl Folder {
                 create_folder(folder).map_err(|error| LedgerFileError::from_io(folder, "create", error))?;
                 File::open(folder)
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Below a file there is no ledger, and never was one.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) && !create => {
                 return Err(LedgerFileError::Missing { path: path.to_path_buf() });
             }
             result => result,
@@ -429,31 +429,45 @@ fn create_folder(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The file whose lock is the queue. `None` when it can neither be opened nor created by one who only wants to read.
-fn open_queue(path: &Path, access: Access) -> Result<Option<Arc<File>>, LedgerFileError> {
+/// Waits for the lock of the file that is the queue. `None` when one who only wants to read has no such file.
+fn queue_up(path: &Path, options: &OpenOptions, deadline: Instant) -> Result<Option<Arc<Lockable>>, LedgerFileError> {
     let queue_path = with_suffix(path, ".lock");
-    let result = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&queue_path);
-    match (result, access) {
-        (Ok(file), _) => {
-            keep_private(&file).map_err(|error| LedgerFileError::from_io(&queue_path, "protect", error))?;
-            Ok(Some(Arc::new(file)))
+    loop {
+        let Some(queue) = open_queue(&queue_path, options.access)? else { return Ok(None) };
+        take_turn(&queue, &queue_path, options, deadline)?;
+        // Whoever has cleared the folder meanwhile has taken the queue with it; those who come now stand in another.
+        let stands = fs::metadata(&queue_path).is_ok_and(|stands| {
+            queue.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (stands.dev(), stands.ino()))
+        });
+        if stands {
+            return Ok(Some(queue));
         }
-        (Err(_), Access::Read) => Ok(File::open(&queue_path).ok().map(Arc::new)),
-        (Err(error), Access::Write) => Err(LedgerFileError::from_io(&queue_path, "lock", error)),
     }
 }
 
-fn open_ledger(path: &Path, access: Access) -> io::Result<Arc<File>> {
+fn open_queue(queue_path: &Path, access: Access) -> Result<Option<Arc<Lockable>>, LedgerFileError> {
+    let result = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(queue_path);
+    match (result, access) {
+        (Ok(file), _) => {
+            keep_private(&file).map_err(|error| LedgerFileError::from_io(queue_path, "protect", error))?;
+            Ok(Some(Arc::new(Lockable::new(file))))
+        }
+        (Err(_), Access::Read) => Ok(File::open(queue_path).ok().map(|file| Arc::new(Lockable::new(file)))),
+        (Err(error), Access::Write) => Err(LedgerFileError::from_io(queue_path, "lock", error)),
+    }
+}
+
+fn open_ledger(path: &Path, access: Access) -> io::Result<Arc<Lockable>> {
     let file = File::options().read(true).write(access == Access::Write).open(path)?;
     if access == Access::Write {
         keep_private(&file)?;
     }
-    Ok(Arc::new(file))
+    Ok(Arc::new(Lockable::new(file)))
 }
 
 /// A new ledger grows under another name, so that a file of the ledger's name is always a whole one: an empty or a
 /// half-made file in its place means that something is lost.
-fn create_ledger(temporary: &Path) -> Result<Arc<File>, LedgerFileError> {
+fn create_ledger(temporary: &Path) -> Result<Arc<Lockable>, LedgerFileError> {
     let create = || {
         // What one who died left behind may be of another owner or kind; it is not reused.
         match fs::remove_file(temporary) {
@@ -462,7 +476,7 @@ fn create_ledger(temporary: &Path) -> Result<Arc<File>, LedgerFileError> {
         }
         let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(temporary)?;
         keep_private(&file)?;
-        Ok(Arc::new(file))
+        Ok(Arc::new(Lockable::new(file)))
     };
     create().map_err(|error| LedgerFileError::from_io(temporary, "create", error))
 }
@@ -497,7 +511,12 @@ fn refuse_if_not_a_file(file: &File, path: &Path) -> Result<(), LedgerFileError>
     Err(LedgerFileError::NotALedger { path: path.to_path_buf(), detail })
 }
 
-fn take_turn(file: &Arc<File>, path: &Path, options: &OpenOptions, deadline: Instant) -> Result<(), LedgerFileError> {
+fn take_turn(
+    file: &Arc<Lockable>,
+    path: &Path,
+    options: &OpenOptions,
+    deadline: Instant,
+) -> Result<(), LedgerFileError> {
     let share = match options.access {
         Access::Write => Share::Alone,
         Access::Read => Share::Readers,

@@ -128,6 +128,13 @@ pub enum LedgerFileError {
         failure: String,
     },
 
+    /// The ledger would be below something that is no folder.
+    #[error("{} is not a folder, nor can one be made there: name another folder for the ledger (data_dir)", .path.display())]
+    NotAFolder {
+        /// What was to be a folder.
+        path: PathBuf,
+    },
+
     /// The operating system refused, for another reason.
     #[error("cannot {action} {}: {source}", .path.display())]
     Io {
@@ -149,6 +156,7 @@ impl LedgerFileError {
         let path = path.to_path_buf();
         match source.kind() {
             io::ErrorKind::PermissionDenied => Self::NoPermission { path, action },
+            io::ErrorKind::NotADirectory => Self::NotAFolder { path },
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path },
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path },
             _ => Self::Io { path, action, source },

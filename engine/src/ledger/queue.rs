@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::ops::Deref;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +14,13 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+/// An open file whose lock ends when it is dropped.
+///
+/// Closing the file would end the lock, too, but not before every copy of it is closed: a child that another thread is
+/// just starting has one, from its fork to its exec. So the lock is given back in so many words.
+#[derive(Debug)]
+pub(crate) struct Lockable(File);
+
 /// Whether others may hold the lock at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Share {
@@ -21,6 +29,31 @@ pub(crate) enum Share {
     /// Others who only read.
     Readers,
 }
+
+// === impl Lockable ===
+
+impl Lockable {
+    pub(crate) fn new(file: File) -> Self {
+        Self(file)
+    }
+}
+
+impl Deref for Lockable {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for Lockable {
+    fn drop(&mut self) {
+        // When it fails, closing the file does the same a little later.
+        let _ = flock(self.0.as_fd(), FlockOperation::Unlock);
+    }
+}
+
+// === locking ===
 
 /// How many threads of this process may wait inside the kernel at a time.
 ///
@@ -31,13 +64,20 @@ const MOST_WAITING_THREADS: usize = 64;
 
 static WAITING_THREADS: AtomicUsize = AtomicUsize::new(0);
 
+/// When a wait of `wait` ends that begins now. A wait that no clock can hold ends in a year.
+pub(crate) fn deadline_after(wait: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    let now = Instant::now();
+    now.checked_add(wait).or_else(|| now.checked_add(YEAR)).unwrap_or(now)
+}
+
 /// Takes the lock of `file`, waiting until `deadline` at most; `false` when the deadline came first, and then `file` must
-/// be dropped: a thread may still wait with it, and gives the lock back only by being the last to close the file.
+/// be dropped: a thread may still wait with it, and gives the lock back only by being the last to drop the file.
 ///
 /// The lock belongs to the open file: two handles in one process exclude each other like two processes, and the kernel
 /// drops it when the file is closed, also by a process that is killed. Those who wait in the kernel are served in the
 /// order in which they came.
-pub(crate) fn lock(file: &Arc<File>, share: Share, deadline: Instant) -> io::Result<bool> {
+pub(crate) fn lock(file: &Arc<Lockable>, share: Share, deadline: Instant) -> io::Result<bool> {
     if try_lock(file, share)? {
         return Ok(true);
     }
@@ -71,7 +111,7 @@ fn try_lock(file: &File, share: Share) -> io::Result<bool> {
 /// Lets another thread sleep in `flock(2)`, which itself knows no deadline. `None` when there is no thread to be had.
 ///
 /// The thread takes over the count in [`WAITING_THREADS`].
-fn wait_in_kernel(file: &Arc<File>, share: Share, deadline: Instant) -> Option<io::Result<bool>> {
+fn wait_in_kernel(file: &Arc<Lockable>, share: Share, deadline: Instant) -> Option<io::Result<bool>> {
     let operation = match share {
         Share::Alone => FlockOperation::LockExclusive,
         Share::Readers => FlockOperation::LockShared,
@@ -86,7 +126,7 @@ fn wait_in_kernel(file: &Arc<File>, share: Share, deadline: Instant) -> Option<i
             }
         };
         WAITING_THREADS.fetch_sub(1, Ordering::AcqRel);
-        // When nobody listens any more, this was the last use of the open file, and closing it drops the lock.
+        // When nobody listens any more, this was the last use of the open file, and dropping it gives the lock back.
         drop(its_file);
         let _ = sender.send(result);
     };

@@ -22,10 +22,10 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::file::{LedgerFile, with_suffix};
-use super::queue::{Share, lock};
+use super::queue::{Lockable, Share, deadline_after, lock};
 
 /// A spool, locked against all others.
 ///
@@ -54,7 +54,7 @@ use super::queue::{Share, lock};
 pub struct Spool {
     path: PathBuf,
     /// Its lock is held as long as it is open, and its writes return when they are durable (`O_DSYNC`).
-    file: Arc<File>,
+    file: Arc<Lockable>,
 }
 
 /// What a spool holds.
@@ -190,9 +190,9 @@ impl Spool {
         let file = match File::options().read(true).write(true).custom_flags(flags).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(SpoolError::Missing { path }),
             Err(source) => return Err(SpoolError::Io { path, action: "open", source }),
-            Ok(file) => Arc::new(file),
+            Ok(file) => Arc::new(Lockable::new(file)),
         };
-        match lock(&file, Share::Alone, Instant::now() + wait) {
+        match lock(&file, Share::Alone, deadline_after(wait)) {
             Ok(true) => Ok(Self { path, file }),
             Ok(false) => Err(SpoolError::Busy { path, waited: wait }),
             Err(source) => Err(SpoolError::Io { path, action: "lock", source }),

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use rustix::fs::{Advice, FallocateFlags};
 
+use super::queue::Lockable;
+
 /// Bytes that survive: a file, or in tests a memory that fails on command.
 ///
 /// Between them and redb stands a layer that leaves out needless writes and syncs, and that refuses everything after
@@ -75,11 +77,11 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
 /// A file, its folder, and the file with the note.
 #[derive(Debug)]
 pub(crate) struct FileStorage {
-    file: Arc<File>,
+    file: Arc<Lockable>,
     folder: File,
     /// The file of the queue lock, which is held as long as this storage lives. The note is its content. A reader of a
     /// read-only folder may have none.
-    note: Option<Arc<File>>,
+    note: Option<Arc<Lockable>>,
 }
 
 /// How long the note is. It is overwritten in place, so that writing it never allocates anything.
@@ -88,7 +90,7 @@ const NOTE_LEN: usize = 96;
 // === impl FileStorage ===
 
 impl FileStorage {
-    pub(crate) fn new(file: Arc<File>, folder: File, note: Option<Arc<File>>) -> Self {
+    pub(crate) fn new(file: Arc<Lockable>, folder: File, note: Option<Arc<Lockable>>) -> Self {
         Self { file, folder, note }
     }
 
@@ -131,7 +133,7 @@ impl Storage for FileStorage {
         if len > old {
             // Room is taken now, where a full disk is an error before anything was changed, and not page by page in the
             // middle of a commit. Commits that fit the file then work on a full disk, too.
-            match rustix::fs::fallocate(&*self.file, FallocateFlags::empty(), old, len - old) {
+            match rustix::fs::fallocate(&**self.file, FallocateFlags::empty(), old, len - old) {
                 Ok(()) => return Ok(()),
                 Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
                 Err(error) => return Err(error.into()),
@@ -161,9 +163,65 @@ impl Storage for FileStorage {
     /// clean and goes on serving them, so that a later sync succeeds and everything looks well until the next boot; read
     /// from the disk again, they show the last state that really is there.
     fn settle(&self) -> io::Result<()> {
-        self.file.sync_all()?;
+        self.file.sync_data()?;
         self.folder.sync_all()?;
-        rustix::fs::fadvise(&*self.file, 0, None, Advice::DontNeed)?;
+        rustix::fs::fadvise(&**self.file, 0, None, Advice::DontNeed)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    fn storage(folder: &Path) -> FileStorage {
+        let open = |name: &str| {
+            let mut options = File::options();
+            let file = options.read(true).write(true).create(true).truncate(false).open(folder.join(name)).unwrap();
+            Arc::new(Lockable::new(file))
+        };
+        FileStorage::new(open("ledger"), File::open(folder).unwrap(), Some(open("note")))
+    }
+
+    #[test]
+    fn the_note_holds_until_anything_changes_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger");
+        let check = |change: &dyn Fn()| {
+            let before = storage(folder.path());
+            before.write(0, b"pages").unwrap();
+            before.sync().unwrap();
+            before.say_settled(true).unwrap();
+            assert!(storage(folder.path()).is_settled());
+            // The clock of a file system ticks every few milliseconds; what changes within one tick is not seen.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            change();
+            assert!(!storage(folder.path()).is_settled());
+        };
+        check(&|| storage(folder.path()).say_settled(false).unwrap());
+        check(&|| storage(folder.path()).write(2, b"PA").unwrap());
+        check(&|| storage(folder.path()).set_len(8192).unwrap());
+        // A backup that was put in its place, with its old times.
+        check(&|| {
+            fs::copy(&path, folder.path().join("backup")).unwrap();
+            let old = fs::metadata(&path).unwrap().modified().unwrap();
+            let backup = File::options().write(true).open(folder.path().join("backup")).unwrap();
+            backup.set_modified(old).unwrap();
+            fs::rename(folder.path().join("backup"), &path).unwrap();
+        });
+        check(&|| fs::write(folder.path().join("note"), "settled").unwrap());
+    }
+
+    #[test]
+    fn room_is_taken_when_the_file_grows() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = storage(folder.path());
+        storage.set_len(1 << 20).unwrap();
+        let metadata = fs::metadata(folder.path().join("ledger")).unwrap();
+        assert_eq!(metadata.len(), 1 << 20);
+        assert!(metadata.blocks() * 512 >= 1 << 20, "{} blocks", metadata.blocks());
     }
 }
