@@ -146,6 +146,19 @@ struct Placed {
     landed: bool,
 }
 
+/// Why a lease that is held already may answer a want, the best reason first.
+#[derive(Clone, Copy)]
+enum Match {
+    /// It is the very address that is asked for.
+    Exactly,
+    /// It was given from this pool, and could be given from it again.
+    PoolAndView,
+    /// It was given to this attachment from this pool as it was configured then.
+    Pool,
+    /// It could be given from this pool.
+    View,
+}
+
 type Answer = Result<Vec<Allocated>, AllocateError>;
 
 impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
@@ -318,8 +331,8 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         Ok(None)
     }
 
-    /// Gives wants the addresses that the attachment or the owner already has on this node: by equal pool first, then
-    /// by containment.
+    /// Gives wants the addresses that the attachment or the owner already has on this node: those that are asked for
+    /// first, or the choice of another want might take them; then by equal pool, then by containment.
     async fn place_known(
         &self,
         working: &mut Working<'_, '_, S, J, E>,
@@ -334,7 +347,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 kept.push((block, offset, lease.clone()));
             }
         }
-        for by_pool in [true, false] {
+        for match_by in [Match::Exactly, Match::PoolAndView, Match::Pool, Match::View] {
             for (at, want) in request.wants.iter().enumerate() {
                 if pending.placed.get(at).is_none_or(Option::is_some) {
                     continue;
@@ -342,19 +355,20 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 let space = want.space();
                 let fits = |(block, offset, lease): &(BlockId, Offset, Lease)| {
                     let address = block.address_at(*offset);
-                    let in_view = want.view.contains(address);
+                    let (in_pool, in_view) = (lease.pool == want.pool.cidr(), want.view.contains(address));
                     block.space == space
-                        && match want.exactly {
-                            Some(exactly) => exactly == address,
+                        && match (want.exactly, match_by) {
+                            (Some(exactly), Match::Exactly) => exactly == address,
+                            (None, Match::PoolAndView) => in_pool && in_view,
                             // After a range was edited the same container keeps what it has; a new one does not.
-                            None if by_pool => {
-                                lease.pool == want.pool.cidr() && (in_view || lease.attachment == request.attachment)
-                            }
-                            None => in_view,
+                            (None, Match::Pool) => in_pool && lease.attachment == request.attachment,
+                            (None, Match::View) => in_view,
+                            _ => false,
                         }
                 };
                 if let Some(found) = kept.iter().position(fits) {
-                    let (block, offset, _) = kept.swap_remove(found);
+                    // The rest stays in order: the same wants get the same addresses, each its own.
+                    let (block, offset, _) = kept.remove(found);
                     self.place(working, pending, at, block, offset);
                 }
             }
