@@ -34,8 +34,8 @@ pub use crate::ledger::{
 #[cfg(feature = "testing")]
 pub use crate::ledger::{backend, memory as memory_ledger, probe};
 pub use crate::local::{
-    Disagreement, Holding, Holdings, ImportConflict, ImportError, Ledger, LedgerError, Occupancy, Verified,
-    spool_release,
+    Cell, Disagreement, Holding, Holdings, ImportConflict, ImportError, Imported, Ledger, LedgerError, Occupancy,
+    Verified, spool_release,
 };
 pub use crate::offset::{BLOCK_SIZE, BlockNumber, Offset};
 pub use crate::operations::{

@@ -231,6 +231,24 @@ impl View {
         (distance <= last - first).then(|| self.unrank(first + distance))
     }
 
+    /// How many of the addresses from one to another may be assigned.
+    ///
+    /// ```
+    /// # use whereabouts_engine::{Range, View, ViewSpec};
+    /// let view = View::new(&ViewSpec::new("10.0.0.0/23".parse()?))?;
+    /// let range = Range::new("10.0.0.250".parse()?, "10.0.1.2".parse()?);
+    /// assert_eq!(range.map(|range| view.count_in(range)), Some(8)); // 10.0.1.0 is not assigned
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn count_in(&self, range: Range) -> u128 {
+        if range.family() != self.family() {
+            return 0;
+        }
+        let at_the_end = u128::from(self.contains(range.last()));
+        (self.count_below(range.last()) - self.count_below(range.first())).saturating_add(at_the_end)
+    }
+
     /// The addresses in ascending order, one at a time.
     pub fn iter(&self) -> impl Iterator<Item = Address> {
         let uses_zero = self.uses_zero();
@@ -281,6 +299,21 @@ impl View {
             offsets.remove(u32::from(Offset::ZERO));
         }
         offsets
+    }
+
+    /// How many assignable addresses are lower than an address of the view's family.
+    pub(crate) fn count_below(&self, address: Address) -> u128 {
+        let ranges = self.ranges.ranges();
+        let position = ranges.partition_point(|range| range.last() < address);
+        match ranges.get(position).zip(self.below.get(position)) {
+            Some((range, below)) if range.first() < address => {
+                // What ends in .0 has no rank of its own; the address after it has as many below.
+                let ranked = if self.contains(address) { Some(address) } else { address.checked_next() };
+                below + (self.rank(ranked.unwrap_or(address)) - self.rank(range.first()))
+            }
+            Some((_, below)) => *below,
+            None => self.count,
+        }
     }
 
     /// The position of an assignable address in the counting that leaves out what ends in `.0`, if the view does.

@@ -123,6 +123,14 @@ impl<R: Rows> Tables<R> {
         self.attachments_from(&keys::attachments_of(container, interface))
     }
 
+    /// The attachments of a container.
+    pub(crate) fn attachments_of_container(
+        &self,
+        container: &str,
+    ) -> Result<Vec<(Attachment, AttachmentRow)>, StorageError> {
+        self.attachments_from(&keys::attachments_of_container(container))
+    }
+
     fn attachments_from(&self, prefix: &[u8]) -> Result<Vec<(Attachment, AttachmentRow)>, StorageError> {
         let mut found = Vec::new();
         self.each_attachment(prefix, |attachment, row| {

@@ -8,14 +8,14 @@ mod spooled;
 mod transfer;
 mod verify;
 
-use std::cell::Cell;
+use std::cell;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-pub use self::report::{Holding, Holdings, Occupancy};
+pub use self::report::{Cell, Holding, Holdings, Occupancy};
 pub use self::spooled::spool_release;
-pub use self::transfer::{ImportConflict, ImportError};
+pub use self::transfer::{ImportConflict, ImportError, Imported};
 pub use self::verify::{Disagreement, Verified};
 
 use crate::host::{HostEnvironment, HostFacts};
@@ -172,7 +172,7 @@ impl Ledger {
         commits: bool,
     ) -> Result<T, LedgerError> {
         let answer = self.file.write(|transaction| {
-            let changed = Cell::new(false);
+            let changed = cell::Cell::new(false);
             let tables = Tables(TransactionRows::new(transaction, &changed));
             let answer = run(tables, &self.facts, operation);
             Ok(if commits && changed.get() && answer.is_ok() {

@@ -2,15 +2,16 @@
 
 use std::ops::ControlFlow;
 
-use roaring::RoaringBitmap;
-
 use super::{Ledger, LedgerError};
 use crate::address::Address;
 use crate::block::Block;
+use crate::host::HostEnvironment;
 use crate::intent::{HeldAddress, Past};
+use crate::interval::Range;
 use crate::lease::{Attachment, BootId, Lease};
 use crate::ledger::{Rows, StorageError, Tables};
 use crate::offset::{BlockNumber, Offset};
+use crate::operations::Environment;
 use crate::space::{BlockId, Network, Space};
 use crate::view::View;
 
@@ -31,19 +32,39 @@ pub struct Holdings {
     /// Only those of this network.
     pub network: Option<Network>,
     /// Only those within this range of addresses, both ends included.
-    pub range: Option<crate::interval::Range>,
+    pub range: Option<Range>,
 }
 
-/// How full the range of a view is.
+/// How full a range is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Occupancy {
-    /// How many addresses can be handed out in all.
+    /// How many addresses can be handed out in all; `u128::MAX` for the 2^128 of all of IPv6.
     pub assignable: u128,
     /// How many of those are held.
     pub held: u128,
-    /// How many are held in parts equal in size, from the first address of the view to the last, with the number of
-    /// addresses that can be handed out in each. There are as many parts as were asked for, or fewer.
-    pub parts: Vec<(u128, u128)>,
+    /// How many addresses are held that the view would not hand out: they were before it was edited, or through
+    /// another view.
+    pub strays: u128,
+    /// The address that would be handed out next.
+    pub lowest_free: Option<Address>,
+    /// The range cut into cells, ascending and without gaps.
+    pub cells: Vec<Cell>,
+    /// Each cell has 2 to the power of this many addresses and begins at a multiple of that. The first and the last
+    /// one may reach out of the range, where nothing is counted.
+    pub cell_bits: u32,
+}
+
+/// A part of a range.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Cell {
+    /// The lowest address of the cell, whether it is in the range or not.
+    pub first: Address,
+    /// How many addresses of the cell can be handed out.
+    pub assignable: u128,
+    /// How many of those are held.
+    pub held: u128,
+    /// How many addresses are held that the view would not hand out.
+    pub strays: u128,
 }
 
 // === impl Ledger ===
@@ -58,7 +79,7 @@ impl Ledger {
         self.read(|tables| tables.spaces())
     }
 
-    /// Visits everything that is held, by space and address.
+    /// Visits everything that is held, by space and address, until the visitor breaks.
     ///
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be read.
@@ -73,22 +94,16 @@ impl Ledger {
                 if asked.network.as_ref().is_some_and(|network| network != space.network()) {
                     continue;
                 }
-                let mut broke = false;
-                each_live_block(tables, &space, boot, asked.range, |id, block| {
+                let visited = each_live_block(tables, &space, boot, asked.range, |id, block| {
                     for (offset, lease) in block.iter() {
                         let address = id.address_at(offset);
-                        if asked.range.is_some_and(|range| !range.contains(address)) {
-                            continue;
-                        }
-                        let holding = Holding { space: space.clone(), address, lease: lease.clone() };
-                        if visit(holding).is_break() {
-                            broke = true;
-                            return ControlFlow::Break(());
+                        if asked.range.is_none_or(|range| range.contains(address)) {
+                            visit(Holding { space: space.clone(), address, lease: lease.clone() })?;
                         }
                     }
                     ControlFlow::Continue(())
                 })?;
-                if broke {
+                if visited.is_break() {
                     break;
                 }
             }
@@ -127,6 +142,8 @@ impl Ledger {
 
     /// Who held an address in the past, the earliest end first. The ledger keeps the newest 100,000 in all.
     ///
+    /// What died with an earlier boot ends when it is noticed: when its block is read by an operation, else now.
+    ///
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be read.
     pub fn history(&self, address: Address) -> Result<Vec<Past>, LedgerError> {
@@ -138,44 +155,102 @@ impl Ledger {
                 }
                 Ok(ControlFlow::Continue(()))
             })?;
+            let boot = boot(tables)?;
+            for space in tables.spaces()? {
+                let Some(id) = space.block_of(address) else { continue };
+                let Some(block) = tables.block(&id)? else { continue };
+                let offset = Offset::of(address);
+                let over = block.get(offset).filter(|lease| !is_live(lease, boot)).cloned();
+                found.extend(over.map(|lease| Past { block: id, offset, lease, until: HostEnvironment.now() }));
+            }
             Ok(found)
         })
     }
 
-    /// How full the range of a view is, as a whole and in at most `n_parts` equal parts.
+    /// The attachments of a container, or of whatever else holds addresses under that id.
     ///
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be read.
-    pub fn occupancy(&self, space: &Space, view: &View, n_parts: u32) -> Result<Occupancy, LedgerError> {
-        let assignable = view.count();
-        let n_parts = u128::from(n_parts).min(assignable);
-        // Part p has the addresses from rank p·count/n on; the parts differ by at most one address.
-        let rank_of = |part: u128| match assignable.checked_mul(part) {
-            Some(product) => product / n_parts.max(1),
-            None => (assignable / n_parts.max(1)).saturating_mul(part),
-        };
-        let starts: Vec<Address> = (0..n_parts).filter_map(|part| view.nth(rank_of(part))).collect();
-        let mut held = vec![0_u128; starts.len()];
+    pub fn attachments(&self, container: &str) -> Result<Vec<Attachment>, LedgerError> {
+        self.read(|tables| {
+            let found = tables.attachments_of_container(container)?;
+            Ok(found.into_iter().map(|(attachment, _)| attachment).collect())
+        })
+    }
+
+    /// How full a range is for those who ask with this view, as a whole and in at most `n_cells` cells.
+    ///
+    /// `range` says what is looked at; the addresses of it that the view does not hand out are strays where they are
+    /// held. Costs what reading the blocks of the range costs.
+    ///
+    /// ```
+    /// # use whereabouts_engine::{Family, HostFacts, Ledger, Network, OpenOptions, Range, Space, View, ViewSpec};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let ledger = Ledger::open(&OpenOptions::new(folder.path().join("ledger.redb")), HostFacts::read())?;
+    /// let network = "10.0.0.0/24".parse()?;
+    /// let view = View::new(&ViewSpec::new(network))?;
+    /// let space = Space::shared(Network::unnamed(), Family::V4);
+    /// let occupancy = ledger.occupancy(&space, &view, Range::from(network), 4)?;
+    /// assert_eq!((occupancy.assignable, occupancy.held), (254, 0));
+    /// assert_eq!(occupancy.cells.iter().map(|cell| cell.assignable).collect::<Vec<_>>(), [63, 64, 64, 63]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub fn occupancy(&self, space: &Space, view: &View, range: Range, n_cells: u32) -> Result<Occupancy, LedgerError> {
+        let mut occupancy = Occupancy::empty(view, range, n_cells);
+        let first_cell = range.first().number() >> occupancy.cell_bits;
+        // Addresses come in ascending order, so the lowest free one is found by counting along.
+        let mut next = view.count_below(range.first());
         self.read(|tables| {
             let boot = boot(tables)?;
-            let range = view.first().zip(view.last()).and_then(|(first, last)| crate::Range::new(first, last));
-            each_live_block(tables, space, boot, range, |id, block| {
-                let offsets: RoaringBitmap = block.used() & view.offsets(id.number);
-                for offset in offsets {
-                    let Ok(offset) = u8::try_from(offset) else { continue };
-                    let address = id.address_at(Offset::from(offset));
-                    let part = starts.partition_point(|&start| start <= address).saturating_sub(1);
-                    if let Some(held) = held.get_mut(part) {
-                        *held += 1;
+            let visited = each_live_block(tables, space, boot, Some(range), |id, block| {
+                for (offset, _) in block.iter() {
+                    let address = id.address_at(offset);
+                    if !range.contains(address) {
+                        continue;
+                    }
+                    let is_stray = !view.contains(address);
+                    let at = usize::try_from((address.number() >> occupancy.cell_bits) - first_cell);
+                    if let Some(cell) = at.ok().and_then(|at| occupancy.cells.get_mut(at)) {
+                        *(if is_stray { &mut cell.strays } else { &mut cell.held }) += 1;
+                    }
+                    if !is_stray && view.nth(next) == Some(address) {
+                        next += 1;
                     }
                 }
                 ControlFlow::Continue(())
-            })
+            })?;
+            debug_assert!(visited.is_continue());
+            Ok(())
         })?;
-        let ends = (1..=n_parts).map(rank_of);
-        let sizes = ends.scan(0, |before, end| Some(end - std::mem::replace(before, end)));
-        let parts: Vec<(u128, u128)> = held.into_iter().zip(sizes).collect();
-        Ok(Occupancy { assignable, held: parts.iter().map(|(held, _)| held).sum(), parts })
+        occupancy.held = occupancy.cells.iter().map(|cell| cell.held).sum();
+        occupancy.strays = occupancy.cells.iter().map(|cell| cell.strays).sum();
+        occupancy.lowest_free = view.nth(next).filter(|&address| range.contains(address));
+        Ok(occupancy)
+    }
+}
+
+// === impl Occupancy ===
+
+impl Occupancy {
+    fn empty(view: &View, range: Range, n_cells: u32) -> Self {
+        let (first, last) = (range.first().number(), range.last().number());
+        // Two cells are enough for all of IPv6, and one is not: an address cannot be shifted by 128 bits.
+        let most = u128::from(n_cells.max(2)) - 1;
+        let cell_bits = (0..127).find(|&bits| (last >> bits) - (first >> bits) <= most).unwrap_or(127);
+        let cells = (first >> cell_bits..=last >> cell_bits).filter_map(|number| {
+            let lowest = number << cell_bits;
+            let highest = lowest | ((1 << cell_bits) - 1);
+            let address = |number| Address::new(range.family(), number);
+            let of_range = Range::new(address(lowest.max(first))?, address(highest.min(last))?)?;
+            Some(Cell { first: address(lowest)?, assignable: view.count_in(of_range), held: 0, strays: 0 })
+        });
+        let cells = cells.collect();
+        Self { assignable: view.count_in(range), held: 0, strays: 0, lowest_free: None, cells, cell_bits }
     }
 }
 
@@ -189,17 +264,20 @@ pub(super) fn is_live(lease: &Lease, boot: Option<BootId>) -> bool {
     boot.is_none_or(|boot| !lease.is_of_an_earlier_boot(boot))
 }
 
-/// Visits the blocks of a space that a range touches, without the leases of earlier boots.
-fn each_live_block<R: Rows>(
+/// Visits the blocks of a space that a range touches, without the leases of earlier boots. Breaks when the visitor did.
+pub(super) fn each_live_block<R: Rows>(
     tables: &Tables<R>,
     space: &Space,
     boot: Option<BootId>,
-    range: Option<crate::interval::Range>,
+    range: Option<Range>,
     mut visit: impl FnMut(BlockId, Block) -> ControlFlow<()>,
-) -> Result<(), StorageError> {
-    let range = range.filter(|range| range.first().family() == space.family());
+) -> Result<ControlFlow<()>, StorageError> {
+    if range.is_some_and(|range| range.family() != space.family()) {
+        return Ok(ControlFlow::Continue(()));
+    }
     let first = range.map(|range| BlockNumber::of(range.first()));
     let last = range.map(|range| BlockNumber::of(range.last()));
+    let mut visited = ControlFlow::Continue(());
     tables.each_block_from(space, first, |id, mut block| {
         if last.is_some_and(|last| id.number > last) {
             return Ok(ControlFlow::Break(()));
@@ -209,6 +287,8 @@ fn each_live_block<R: Rows>(
         for offset in over {
             block.remove(offset);
         }
-        Ok(visit(id, block))
-    })
+        visited = visit(id, block);
+        Ok(visited)
+    })?;
+    Ok(visited)
 }

@@ -1,17 +1,31 @@
 //! Import: put leases of a backup back, and never beside another holder.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
+use super::report::each_live_block;
 use super::{Holding, Ledger, LedgerError};
 use crate::address::Address;
 use crate::block::Block;
 use crate::index::Index;
-use crate::intent::{AttachmentRow, HeldAddress};
+use crate::intent::{AttachmentRow, HeldAddress, Past};
+use crate::interval::Range;
 use crate::lease::{BootId, Lease};
 use crate::ledger::{Journal, RowsMut, StorageError, Tables};
 use crate::offset::Offset;
 use crate::operations::Environment;
-use crate::space::{BlockId, Pool, Space};
+use crate::space::{BlockId, Pool, Sharing, Space};
+
+/// What became of the holdings of a backup.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Imported {
+    /// How many are held now and were not before.
+    pub n_added: usize,
+    /// How many were held here already by the same owner or attachment, and stay as they are.
+    pub n_present: usize,
+    /// How many are over, because the boot that they died with is not the one that this ledger knows.
+    pub n_over: usize,
+}
 
 /// An address that a backup gives to one and this ledger to another.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +50,20 @@ pub enum ImportError {
         .0.len(), .0.first().map_or_else(String::new, |first| format!("{} (by {})", first.address, first.held_by))
     )]
     Conflicts(Vec<ImportConflict>),
+    /// The backup uses a pool in one way, and it is in use here, or elsewhere in the backup, in the other one. Nothing
+    /// was changed.
+    #[error(
+        "pool {pool} is {} in the backup, but {address} is held in it as {held_as}; release those first, or leave \
+         this pool out of the backup", held_as.other()
+    )]
+    Sharing {
+        /// The pool.
+        pool: Pool,
+        /// How it is in use.
+        held_as: Sharing,
+        /// An address that is held in that way.
+        address: Address,
+    },
     /// An address does not belong to its space.
     #[error("address {address} is not of {space}; mend the backup")]
     WrongFamily {
@@ -50,30 +78,40 @@ pub enum ImportError {
 }
 
 impl Ledger {
-    /// Puts holdings back, all or none, and says how many were not there already. A holding that is there as it is in
-    /// the backup stays as it is.
+    /// Puts holdings back, all or none. Where the same owner or attachment holds an address already, that lease stays.
     ///
     /// # Errors
     /// [`ImportError`]; then nothing was changed.
-    pub fn import(&self, holdings: &[Holding]) -> Result<usize, ImportError> {
+    pub fn import(&self, holdings: &[Holding]) -> Result<Imported, ImportError> {
         let places = by_block(holdings)?;
-        let conflicts = self.change(async |host| {
+        let pools = pools_of(holdings)?;
+        let answer = self.change(async |host| {
             host.journal.record(|tables| {
-                let (conflicts, missing) = compare(tables, &places, host.boot)?;
-                if conflicts.is_empty() {
-                    put_back(tables, &missing, host.boot, host.environment.boot_clock())?;
+                if let Some(refused) = find_other_use(tables, &pools, host.boot)? {
+                    return Ok(Err(refused));
                 }
-                Ok((conflicts, missing.values().map(Vec::len).sum()))
+                let Compared { conflicts, missing, mut imported } = compare(tables, &places, host.boot)?;
+                if !conflicts.is_empty() {
+                    return Ok(Err(ImportError::Conflicts(conflicts)));
+                }
+                put_back(tables, &missing, host.boot, host.environment)?;
+                imported.n_added = missing.values().map(Vec::len).sum();
+                Ok(Ok(imported))
             })
         });
-        match conflicts.map_err(ImportError::Ledger)? {
-            (conflicts, n_missing) if conflicts.is_empty() => Ok(n_missing),
-            (conflicts, _) => Err(ImportError::Conflicts(conflicts)),
-        }
+        answer.map_err(ImportError::Ledger)?
     }
 }
 
 type Places<'h> = BTreeMap<BlockId, Vec<(Offset, &'h Lease)>>;
+
+/// The holdings of a backup beside what is here.
+#[derive(Default)]
+struct Compared<'h> {
+    conflicts: Vec<ImportConflict>,
+    missing: Places<'h>,
+    imported: Imported,
+}
 
 fn by_block(holdings: &[Holding]) -> Result<Places<'_>, ImportError> {
     let mut places = Places::new();
@@ -85,44 +123,85 @@ fn by_block(holdings: &[Holding]) -> Result<Places<'_>, ImportError> {
     Ok(places)
 }
 
+/// How the backup uses its pools.
+fn pools_of(holdings: &[Holding]) -> Result<BTreeMap<Pool, Sharing>, ImportError> {
+    let mut pools = BTreeMap::new();
+    for Holding { space, address, lease } in holdings {
+        let pool = Pool::new(space.network().clone(), lease.pool);
+        let held_as = space.sharing();
+        if *pools.entry(pool.clone()).or_insert(held_as) != held_as {
+            return Err(ImportError::Sharing { pool, held_as, address: *address });
+        }
+    }
+    Ok(pools)
+}
+
+/// Finds a pool that is in use here in the other way.
+fn find_other_use<R: RowsMut>(
+    tables: &Tables<R>,
+    pools: &BTreeMap<Pool, Sharing>,
+    boot: BootId,
+) -> Result<Option<ImportError>, StorageError> {
+    for (pool, &sharing) in pools {
+        let held_as = sharing.other();
+        let mut held = None;
+        let range = Some(Range::from(pool.cidr()));
+        let _ = each_live_block(tables, &pool.space(held_as), Some(boot), range, |id, block| {
+            match block.iter().find(|(_, lease)| lease.pool == pool.cidr()) {
+                Some((offset, _)) => {
+                    held = Some(id.address_at(offset));
+                    ControlFlow::Break(())
+                }
+                None => ControlFlow::Continue(()),
+            }
+        })?;
+        if let Some(address) = held {
+            return Ok(Some(ImportError::Sharing { pool: pool.clone(), held_as, address }));
+        }
+    }
+    Ok(None)
+}
+
 /// What others hold, and what nobody holds yet.
 fn compare<'h, R: RowsMut>(
     tables: &Tables<R>,
     places: &Places<'h>,
     boot: BootId,
-) -> Result<(Vec<ImportConflict>, Places<'h>), StorageError> {
-    let mut conflicts = Vec::new();
-    let mut missing = Places::new();
+) -> Result<Compared<'h>, StorageError> {
+    let mut compared = Compared::default();
     for (id, leases) in places {
         let mut block = tables.block(id)?.unwrap_or_default();
         for &(offset, lease) in leases {
-            match block.get(offset) {
-                Some(held_by) if !held_by.is_of_an_earlier_boot(boot) => {
-                    if held_by.operation != lease.operation || held_by.attachment != lease.attachment {
-                        conflicts.push(ImportConflict {
-                            space: id.space.clone(),
-                            address: id.address_at(offset),
-                            imported: Box::new(lease.clone()),
-                            held_by: Box::new(held_by.clone()),
-                        });
-                    }
+            if lease.is_of_an_earlier_boot(boot) {
+                compared.imported.n_over += 1;
+                continue;
+            }
+            match block.get(offset).filter(|held_by| !held_by.is_of_an_earlier_boot(boot)) {
+                Some(held_by) if held_by.attachment == lease.attachment || held_by.owner.is_same(&lease.owner) => {
+                    compared.imported.n_present += 1;
                 }
-                _ => {
-                    missing.entry(id.clone()).or_default().push((offset, lease));
+                Some(held_by) => compared.conflicts.push(ImportConflict {
+                    space: id.space.clone(),
+                    address: id.address_at(offset),
+                    imported: Box::new(lease.clone()),
+                    held_by: Box::new(held_by.clone()),
+                }),
+                None => {
+                    compared.missing.entry(id.clone()).or_default().push((offset, lease));
                     // A backup that names an address twice is in conflict with itself.
                     block.insert(offset, lease.clone());
                 }
             }
         }
     }
-    Ok((conflicts, missing))
+    Ok(compared)
 }
 
 fn put_back<R: RowsMut>(
     tables: &mut Tables<R>,
     missing: &Places<'_>,
     boot: BootId,
-    recorded: u64,
+    environment: &impl Environment,
 ) -> Result<(), StorageError> {
     for (id, leases) in missing {
         let mut index = tables.index(&id.space)?.unwrap_or_else(|| Index::empty(0));
@@ -130,11 +209,12 @@ fn put_back<R: RowsMut>(
         for &(offset, lease) in leases {
             if let Some(over) = block.insert(offset, lease.clone()) {
                 tables.forget_lease(id, offset, &over)?;
+                tables.add_past(&Past { block: id.clone(), offset, lease: over, until: environment.now() })?;
             }
             let mut row = tables.attachment(&lease.attachment)?.unwrap_or_else(|| AttachmentRow {
                 store: "".into(),
                 boot: lease.boot.unwrap_or(boot),
-                recorded,
+                recorded: environment.boot_clock(),
                 held: Vec::new(),
             });
             let operation = lease.operation;

@@ -19,6 +19,8 @@ pub struct Verified {
     pub n_rows: u64,
     /// How many addresses are held.
     pub n_held: u64,
+    /// Whether the pages of the file were read too, and not only its rows: where it was opened to read.
+    pub pages_checked: bool,
     /// What disagrees. A sound ledger has none.
     pub disagreements: Vec<Disagreement>,
 }
@@ -86,7 +88,8 @@ struct Walk {
 }
 
 impl Ledger {
-    /// Walks every table, and every page of a file that was opened to read, and says what disagrees.
+    /// Walks every table, and every page of a file that was opened to read, and says what disagrees. A handle that
+    /// writes cannot look at the pages, because redb would write what it repairs.
     ///
     /// # Errors
     /// [`LedgerError`] when the file cannot be read at all. What can be read and is wrong is in [`Verified`].
@@ -95,6 +98,7 @@ impl Ledger {
         let is_reading = self.file.access() == crate::Access::Read;
         let pages_are_intact = !is_reading || self.file.pages_are_intact()?;
         let mut verified = self.read(|tables| walk(tables))?;
+        verified.pages_checked = is_reading;
         if !pages_are_intact {
             verified.disagreements.insert(0, Disagreement::Pages);
         }
