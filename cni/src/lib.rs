@@ -1,6 +1,7 @@
 //! The `whereabouts` program, as a library so that tests and fuzz targets reach its parts.
 
 pub mod cni;
+pub mod command_line;
 pub mod config;
 pub mod host;
 pub mod log;

@@ -27,6 +27,11 @@ pub const VARIABLES: &[Variable] = &[
     Variable { name: NETNS_OVERRIDE, meaning: "1 or true: the container may live in the plugin's own namespace" },
     Variable { name: DATA_DIR, meaning: "folder of the ledger; goes before data_dir of the configuration" },
     Variable { name: FLAT_FILE, meaning: "path of the flat file, instead of the usual places" },
+    Variable {
+        name: STATE_HOME,
+        meaning: "folder of a user's state; the ledger of commands is in `whereabouts` below",
+    },
+    Variable { name: HOME, meaning: "folder of a user; without XDG_STATE_HOME the state is in .local/state below" },
 ];
 
 const COMMAND: &str = "CNI_COMMAND";
@@ -38,6 +43,8 @@ const PATH: &str = "CNI_PATH";
 const NETNS_OVERRIDE: &str = "CNI_NETNS_OVERRIDE";
 const DATA_DIR: &str = "WHEREABOUTS_DATA_DIR";
 const FLAT_FILE: &str = "WHEREABOUTS_CONFIGURATION";
+const STATE_HOME: &str = "XDG_STATE_HOME";
+const HOME: &str = "HOME";
 
 /// The longest name of a network interface in Linux, in bytes.
 const INTERFACE_LIMIT: usize = 15;
@@ -253,6 +260,13 @@ impl Environment {
             flat_files: self.values.get(FLAT_FILE).map_or_else(FlatFileSearch::standard, FlatFileSearch::only),
             data_dir: self.values.get(DATA_DIR).map(PathBuf::from),
         }
+    }
+
+    /// The folder of this user's state, by the rules of freedesktop.org: a relative one does not count.
+    #[must_use]
+    pub fn state_folder(&self) -> Option<PathBuf> {
+        let absolute = |name| self.values.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        absolute(STATE_HOME).or_else(|| Some(absolute(HOME)?.join(".local/state")))
     }
 
     fn text(&self, name: &'static str) -> Result<&str, EnvironmentError> {

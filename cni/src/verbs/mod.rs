@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use crate::cni::{CniError, Environment, Incoming, Request, version_reply};
+use crate::cni::{CniError, Environment, Incoming, Request, SpecVersion, version_reply};
 use crate::log;
 
 /// Carries out the call of a runtime: environment and standard input in, standard output and exit code out.
@@ -39,6 +39,20 @@ pub fn run(environment: &Environment) -> ExitCode {
     // A runtime that has gone away reads nothing, and DEL tells the next one.
     let _ = io::stdout().lock().write_all(text.as_bytes());
     code
+}
+
+/// What a call that names no verb gets, as from the plugins of the Go library: what this is, and no error.
+#[must_use]
+pub fn about() -> ExitCode {
+    let versions: Vec<&str> = SpecVersion::ALL.iter().map(|version| version.as_str()).collect();
+    let _ = writeln!(
+        io::stderr().lock(),
+        "whereabouts {}, a CNI IPAM plugin; CNI protocol versions supported: {}\n\
+         On the command line: whereabouts --help",
+        env!("CARGO_PKG_VERSION"),
+        versions.join(", ")
+    );
+    ExitCode::SUCCESS
 }
 
 /// What is written to standard output; nothing for a verb without an answer.

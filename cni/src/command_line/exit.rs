@@ -1,0 +1,91 @@
+//! Exit codes, and the failures that end with them.
+
+use std::fmt::Display;
+use std::io;
+use std::process::ExitCode;
+
+use whereabouts_engine::{AllocateError, LedgerError, LedgerFileError};
+
+/// How a command ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// It did what it was told.
+    Success = 0,
+    /// The ledger, a file or the configuration cannot be used; nothing was changed.
+    Failure = 1,
+    /// The command line is not understood.
+    Usage = 2,
+    /// Nobody holds what was named.
+    NotHeld = 3,
+    /// A range has no free address.
+    Full = 4,
+    /// An address is held by another.
+    Held = 5,
+    /// `verify` found something that disagrees, or `check-config` something that is wrong.
+    Unsound = 6,
+    /// Others use the ledger, or the disk is full; the same command may succeed later.
+    Busy = 7,
+    /// Nobody reads the answer any more. Ends as a success.
+    ClosedPipe = 141,
+}
+
+/// Why a command ends early.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// How it ends.
+    pub exit: Exit,
+    /// Why, and what to do.
+    pub message: String,
+}
+
+// === impl Exit ===
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+// === impl Failure ===
+
+impl Failure {
+    pub(super) fn new(exit: Exit, message: impl Display) -> Self {
+        Self { exit, message: message.to_string() }
+    }
+
+    pub(super) fn usage(message: impl Display) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// An answer that could not be written.
+    pub(super) fn output(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::new(Exit::ClosedPipe, error),
+            _ => Self::new(Exit::Failure, format_args!("cannot write the answer: {error}")),
+        }
+    }
+}
+
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Self {
+        let exit = match &error {
+            LedgerError::File(file) if file.is_temporary() => Exit::Busy,
+            LedgerError::File(LedgerFileError::Missing { .. }) => Exit::NotHeld,
+            _ => Exit::Failure,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<AllocateError> for Failure {
+    fn from(error: AllocateError) -> Self {
+        let exit = match &error {
+            AllocateError::RangeFull { .. } => Exit::Full,
+            AllocateError::AlreadyHeld { .. } => Exit::Held,
+            AllocateError::NotInPool { .. } => Exit::Usage,
+            _ => Exit::Failure,
+        };
+        Self::new(exit, error)
+    }
+}

@@ -1,0 +1,153 @@
+//! What was typed.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Gives containers IP addresses that are unique.
+///
+/// As a CNI plugin it is called by a runtime, with CNI_COMMAND set. As a command it works on the ledger of this host:
+/// root's is /var/lib/cni/whereabouts/ledger.redb, which is the plugin's; an ordinary user's is
+/// ~/.local/state/whereabouts/ledger.redb.
+#[derive(Debug, Parser)]
+#[command(name = "whereabouts", version, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 not understood, 3 not held, 4 range full, 5 held by another, \
+                        6 unsound, 7 busy.")]
+pub(super) struct Typed {
+    /// The folder of the ledger [env: WHEREABOUTS_DATA_DIR]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub(super) data_dir: Option<PathBuf>,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Take an address of each range, or nothing
+    Allocate(Allocate),
+    /// Give addresses back
+    Release(Release),
+    /// Show networks, ranges, leases, or how full a range is
+    Show(Show),
+    /// Say who holds an address, and who held it
+    Who(Who),
+    /// Walk through the whole ledger and say what disagrees
+    Verify,
+    /// Write all leases as lines of JSON
+    Export(Export),
+    /// Put the leases of an export back; never beside another holder
+    Import(Import),
+    /// Say what a network configuration means
+    CheckConfig(CheckConfig),
+    /// Write a script that completes commands in a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the man page
+    Man,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Allocate {
+    /// Ranges: a CIDR such as 10.0.0.0/24, or 10.0.0.10-10.0.0.20/24
+    #[arg(required = true, value_name = "RANGE")]
+    pub(super) ranges: Vec<String>,
+    /// Who holds the addresses; the same name gets the same ones again. Without it a new name is made up
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// The network; ranges of different networks never collide
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(super) network: String,
+    /// Never hand out these: CIDRs or addresses
+    #[arg(long, value_name = "CIDR")]
+    pub(super) exclude: Vec<String>,
+    /// Never hand out the gateway
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) gateway: Vec<IpAddr>,
+    /// Take this very address
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) address: Option<IpAddr>,
+    /// How many times, each for a new name
+    #[arg(long, default_value_t = 1, conflicts_with_all = ["name", "address"], hide_default_value = true)]
+    pub(super) count: u32,
+    /// The range is a space of its own, whatever else overlaps it
+    #[arg(long)]
+    pub(super) private: bool,
+    /// Every address is usable: network, broadcast, .0, /31, /32
+    #[arg(long)]
+    pub(super) l3: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "what", required = true, multiple = true)]
+pub(super) struct Release {
+    /// Addresses, whoever holds them
+    #[arg(group = "what", value_name = "ADDRESS")]
+    pub(super) addresses: Vec<IpAddr>,
+    /// What this name holds
+    #[arg(long, group = "what")]
+    pub(super) name: Option<String>,
+    /// What this container holds
+    #[arg(long, group = "what", value_name = "ID")]
+    pub(super) container: Option<String>,
+    /// Only this interface of the container
+    #[arg(long, requires = "container")]
+    pub(super) interface: Option<String>,
+    /// The network, where an address is held in several
+    #[arg(long)]
+    pub(super) network: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Show {
+    /// What to show: networks, ranges, leases, or a range such as 10.0.0.0/24
+    #[arg(default_value = "ranges")]
+    pub(super) what: String,
+    /// For leases: only those in this range
+    pub(super) range: Option<String>,
+    /// Only this network
+    #[arg(long)]
+    pub(super) network: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Who {
+    /// The address
+    pub(super) address: IpAddr,
+    /// Who held it then: RFC 3339 such as 2026-11-24T08:00:00Z, or seconds since 1970
+    #[arg(long, value_name = "TIME")]
+    pub(super) at: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    /// The file, which must not be there yet; standard output without one
+    pub(super) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Import {
+    /// The file that an export has written; `-` is standard input
+    pub(super) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckConfig {
+    /// Confs, conflists, or NetworkAttachmentDefinitions in JSON or YAML
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) files: Vec<PathBuf>,
+}
+
+/// What `show` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Shown {
+    Networks,
+    Ranges,
+    Leases,
+}
