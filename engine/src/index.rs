@@ -1,10 +1,10 @@
 //! The index of a space: which blocks exist, and which are full.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use roaring::RoaringBitmap;
 
+use crate::address::Family;
 use crate::block::Fullness;
 use crate::offset::BlockNumber;
 use crate::view::View;
@@ -65,6 +65,13 @@ impl BlockSet {
         self.by_high.is_empty()
     }
 
+    /// Its highest number.
+    #[must_use]
+    pub fn last(&self) -> Option<BlockNumber> {
+        let (high, bitmap) = self.by_high.last_key_value()?;
+        Some(BlockNumber::from_bounded(high << 32 | u128::from(bitmap.max()?)))
+    }
+
     /// Its numbers, ascending.
     pub fn iter(&self) -> impl Iterator<Item = BlockNumber> {
         self.by_high.iter().flat_map(|(high, bitmap)| {
@@ -72,18 +79,15 @@ impl BlockSet {
         })
     }
 
-    /// Its numbers from `first` to `last`, both included, ascending.
+    /// Its numbers from `first` to `last`, both included, ascending; none when `last` comes first.
     pub fn iter_between(&self, first: BlockNumber, last: BlockNumber) -> impl Iterator<Item = BlockNumber> {
         let (high_first, low_first) = split(first);
         let (high_last, low_last) = split(last);
-        // A range that ends before it begins would be a panic; an empty one of the same type stands for it.
-        let highs = (Bound::Included(high_first), Bound::Included(high_last.max(high_first)));
-        let bitmaps = self.by_high.range(highs).filter(move |_| first <= last);
-        bitmaps.flat_map(move |(&high, bitmap)| {
+        let bitmaps = (first <= last).then(|| self.by_high.range(high_first..=high_last));
+        bitmaps.into_iter().flatten().flat_map(move |(&high, bitmap)| {
             let from = if high == high_first { low_first } else { 0 };
             let to = if high == high_last { low_last } else { u32::MAX };
-            let lows = (from <= to).then(|| bitmap.range(from..=to));
-            lows.into_iter().flatten().map(move |low| BlockNumber::from_bounded(high << 32 | u128::from(low)))
+            bitmap.range(from..=to).map(move |low| BlockNumber::from_bounded(high << 32 | u128::from(low)))
         })
     }
 
@@ -113,7 +117,8 @@ impl BlockSet {
             high = high.checked_add(1)?;
             low = 0;
         }
-        Some(BlockNumber::from_bounded(high.checked_mul(1 << 32)? | u128::from(low)))
+        // The blocks of IPv6 are all that there are; after them there is nothing that could be absent.
+        BlockNumber::new(Family::V6, high << 32 | u128::from(low))
     }
 
     /// Adds `number`; says whether it was new.
@@ -241,3 +246,6 @@ impl Index {
         self.sequence = self.sequence.saturating_add(1);
     }
 }
+
+#[cfg(test)]
+mod tests;
