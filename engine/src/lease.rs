@@ -119,7 +119,7 @@ impl fmt::Display for OperationId {
 impl BootId {
     /// The boot with these bytes.
     #[must_use]
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 

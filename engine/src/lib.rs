@@ -15,6 +15,8 @@ mod operations;
 mod space;
 mod spec;
 mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod view;
 
 pub use crate::address::{Address, Family, ParseAddressError};

@@ -4,6 +4,7 @@
 //! (interfaces, namespaces, nodes, networks, pools, boots) stand once, in dictionaries.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -65,26 +66,57 @@ struct Dictionary<T> {
     places: HashMap<T, u32>,
 }
 
+/// A column of places in a dictionary. Neighbours are mostly alike, and then nothing is looked up.
+struct Column<T> {
+    places: Vec<u32>,
+    last: Option<(T, u32)>,
+}
+
 // === impl Dictionary ===
 
-impl<T: Clone + Eq + Hash> Dictionary<T> {
+impl<T: Copy + Eq + Hash> Dictionary<T> {
     fn new() -> Self {
         Self { values: Vec::new(), places: HashMap::new() }
     }
 
-    fn place(&mut self, value: &T) -> Result<u32, CodecError> {
-        if let Some(&place) = self.places.get(value) {
-            return Ok(place);
+    fn place(&mut self, value: T) -> Result<u32, CodecError> {
+        match self.places.entry(value) {
+            Entry::Occupied(known) => Ok(*known.get()),
+            Entry::Vacant(new) => {
+                let place = u32::try_from(self.values.len()).map_err(malformed)?;
+                self.values.push(value);
+                Ok(*new.insert(place))
+            }
         }
-        let place = u32::try_from(self.values.len()).map_err(malformed)?;
-        self.values.push(value.clone());
-        self.places.insert(value.clone(), place);
-        Ok(place)
+    }
+}
+
+impl<T: Copy + Eq + Hash> Column<T> {
+    fn of(rows: usize) -> Self {
+        Self { places: Vec::with_capacity(rows), last: None }
+    }
+
+    fn push(&mut self, dictionary: &mut Dictionary<T>, value: T) -> Result<(), CodecError> {
+        let place = match self.last {
+            Some((last, place)) if last == value => place,
+            _ => dictionary.place(value)?,
+        };
+        self.last = Some((value, place));
+        self.places.push(place);
+        Ok(())
     }
 
     /// 0 for what is missing, else one more than the place.
-    fn place_of_option(&mut self, value: Option<&T>) -> Result<u32, CodecError> {
-        value.map_or(Ok(0), |value| Ok(self.place(value)?.saturating_add(1)))
+    fn push_option(&mut self, dictionary: &mut Dictionary<T>, value: Option<T>) -> Result<(), CodecError> {
+        let Some(value) = value else {
+            self.places.push(0);
+            return Ok(());
+        };
+        self.push(dictionary, value)?;
+        if let Some(place) = self.places.last_mut() {
+            *place = place.saturating_add(1);
+        }
+        Ok(())
     }
 }
 
@@ -103,7 +135,7 @@ fn at_option<T: Clone>(values: &[T], place: u32) -> Result<Option<T>, CodecError
 // === impl StoredBlockOwner ===
 
 impl StoredBlockPod {
-    fn new(pod: &Pod, texts: &mut Dictionary<Arc<str>>) -> Result<Self, CodecError> {
+    fn new<'l>(pod: &'l Pod, texts: &mut Dictionary<&'l str>) -> Result<Self, CodecError> {
         Ok(Self {
             namespace: texts.place(&pod.namespace)?,
             name: (*pod.name).to_owned(),
@@ -117,7 +149,7 @@ impl StoredBlockPod {
 }
 
 impl StoredBlockOwner {
-    fn new(owner: &Owner, texts: &mut Dictionary<Arc<str>>) -> Result<Self, CodecError> {
+    fn new<'l>(owner: &'l Owner, texts: &mut Dictionary<&'l str>) -> Result<Self, CodecError> {
         Ok(match owner {
             Owner::Container => Self::Container,
             Owner::Pod(pod) => Self::Pod(StoredBlockPod::new(pod, texts)?),
@@ -149,48 +181,49 @@ impl Record for Block {
 
     fn to_stored(&self) -> Result<StoredBlock, CodecError> {
         let n = usize::try_from(self.n_used()).map_err(malformed)?;
-        let mut texts = Dictionary::<Arc<str>>::new();
+        let mut texts = Dictionary::<&str>::new();
         let mut boots = Dictionary::<BootId>::new();
         let mut pools = Dictionary::<IpNet>::new();
+        let (mut interfaces, mut networks, mut nodes) = (Column::of(n), Column::of(n), Column::of(n));
+        let (mut lease_boots, mut lease_pools, mut providers) = (Column::of(n), Column::of(n), Column::of(n));
+        let (mut states, mut operations) = (Vec::with_capacity(n), Vec::with_capacity(n));
+        let (mut containers, mut owners) = (Vec::with_capacity(n), Vec::with_capacity(n));
         let since = self.iter().map(|(_, lease)| lease.since).min().unwrap_or(0);
-        let mut stored = StoredBlock {
+        let mut since_after = Vec::with_capacity(n);
+        for (_, lease) in self.iter() {
+            states.push(lease.state.into());
+            operations.push(lease.operation.to_bytes());
+            containers.push((&*lease.attachment.container).into());
+            interfaces.push(&mut texts, &*lease.attachment.interface)?;
+            networks.push(&mut texts, &*lease.attachment.network)?;
+            owners.push(StoredBlockOwner::new(&lease.owner, &mut texts)?);
+            nodes.push(&mut texts, &*lease.node)?;
+            lease_boots.push_option(&mut boots, lease.boot)?;
+            lease_pools.push(&mut pools, lease.pool.trunc())?;
+            providers.push_option(&mut texts, lease.provider.as_deref())?;
+            since_after.push(lease.since.saturating_sub(since));
+        }
+        Ok(StoredBlock {
             sequence: self.sequence(),
             epoch: self.epoch(),
             frozen: self.is_frozen(),
             used: write_bitmap(self.used())?,
-            texts: Vec::new(),
-            boots: Vec::new(),
-            pools: Vec::new(),
-            states: Vec::with_capacity(n),
-            operations: Vec::with_capacity(n),
-            containers: Vec::with_capacity(n),
-            interfaces: Vec::with_capacity(n),
-            networks: Vec::with_capacity(n),
-            owners: Vec::with_capacity(n),
-            nodes: Vec::with_capacity(n),
-            lease_boots: Vec::with_capacity(n),
-            lease_pools: Vec::with_capacity(n),
-            providers: Vec::with_capacity(n),
+            texts: texts.values.into_iter().map(str::to_owned).collect(),
+            boots: boots.values.into_iter().map(BootId::to_bytes).collect(),
+            pools: pools.values.into_iter().map(StoredNet::from).collect(),
+            states,
+            operations,
+            containers,
+            interfaces: interfaces.places,
+            networks: networks.places,
+            owners,
+            nodes: nodes.places,
+            lease_boots: lease_boots.places,
+            lease_pools: lease_pools.places,
+            providers: providers.places,
             since,
-            since_after: Vec::with_capacity(n),
-        };
-        for (_, lease) in self.iter() {
-            stored.states.push(lease.state.into());
-            stored.operations.push(lease.operation.to_bytes());
-            stored.containers.push((&*lease.attachment.container).into());
-            stored.interfaces.push(texts.place(&lease.attachment.interface)?);
-            stored.networks.push(texts.place(&lease.attachment.network)?);
-            stored.owners.push(StoredBlockOwner::new(&lease.owner, &mut texts)?);
-            stored.nodes.push(texts.place(&lease.node)?);
-            stored.lease_boots.push(boots.place_of_option(lease.boot.as_ref())?);
-            stored.lease_pools.push(pools.place(&lease.pool)?);
-            stored.providers.push(texts.place_of_option(lease.provider.as_ref())?);
-            stored.since_after.push(lease.since.saturating_sub(since));
-        }
-        stored.texts = texts.values.iter().map(|text| (**text).to_owned()).collect();
-        stored.boots = boots.values.into_iter().map(BootId::to_bytes).collect();
-        stored.pools = pools.values.into_iter().map(StoredNet::from).collect();
-        Ok(stored)
+            since_after,
+        })
     }
 
     fn from_stored(stored: StoredBlock) -> Result<Self, CodecError> {

@@ -6,6 +6,8 @@ use wincode::{SchemaRead, SchemaWrite};
 use super::parts::{read_bitmap, write_bitmap};
 use super::{CodecError, Kind, Record, malformed};
 use crate::index::{BlockSet, Index};
+use crate::ledger::keys;
+use crate::offset::BlockNumber;
 
 #[derive(Debug, PartialEq, SchemaWrite, SchemaRead)]
 pub(crate) struct StoredIndex {
@@ -40,6 +42,12 @@ fn read_set(stored: Vec<StoredBitmap>) -> Result<BlockSet, CodecError> {
 impl Record for Index {
     const KIND: Kind = Kind::Index;
     type Stored = StoredIndex;
+
+    fn belongs_under(&self, key: &[u8]) -> bool {
+        let Some(space) = keys::to_space(key) else { return false };
+        let last = BlockNumber::last(space.family());
+        [&self.existing, &self.full, &self.full_but_zero].iter().all(|set| set.last().is_none_or(|block| block <= last))
+    }
 
     fn to_stored(&self) -> Result<StoredIndex, CodecError> {
         Ok(StoredIndex {

@@ -9,6 +9,8 @@ mod block;
 mod index;
 mod parts;
 mod rows;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::rows::{OwnerRow, SpooledRelease};
 
@@ -21,7 +23,7 @@ use wincode::{SchemaRead, SchemaWrite};
 pub(crate) const FORMAT: u8 = 1;
 
 /// The version byte and the checksum.
-const HEADER: usize = 5;
+pub(crate) const HEADER: usize = 5;
 
 /// What a record is; part of its checksum.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,7 +50,7 @@ pub enum CodecError {
         bytes: usize,
     },
     /// Written by a newer version of this program.
-    #[error("the record has format {found}, and this version reads up to {known}; use a newer version")]
+    #[error("the record has format {found}, and this version of whereabouts reads up to {known}; use a newer one")]
     NewerFormat {
         /// The format found.
         found: u8,
@@ -85,6 +87,13 @@ pub(crate) trait Record: Sized {
     /// The stored type.
     type Stored: SchemaWrite<Wire, Src = Self::Stored> + for<'de> SchemaRead<'de, Wire, Dst = Self::Stored>;
 
+    /// Whether a value can be meant by what stands under `key`. A sound record always can; one that cannot was made
+    /// by a program that is wrong about one of the two.
+    fn belongs_under(&self, key: &[u8]) -> bool {
+        let _ = key;
+        true
+    }
+
     /// What is stored for this value.
     fn to_stored(&self) -> Result<Self::Stored, CodecError>;
 
@@ -93,28 +102,19 @@ pub(crate) trait Record: Sized {
 
     /// The record of this value under `key`.
     fn encode(&self, key: &[u8]) -> Result<Vec<u8>, CodecError> {
-        let body = body(self)?;
-        let mut record = Vec::with_capacity(HEADER + body.len());
-        record.push(FORMAT);
-        record.extend(checksum(FORMAT, Self::KIND, key, &body).to_le_bytes());
-        record.extend(body);
-        Ok(record)
+        if !self.belongs_under(key) {
+            return Err(malformed(MISPLACED));
+        }
+        Ok(seal(FORMAT, Self::KIND, key, &body(self)?))
     }
 
     /// The value of the record that was found under `key`.
     fn decode(key: &[u8], record: &[u8]) -> Result<Self, CodecError> {
-        let too_short = CodecError::TooShort { bytes: record.len() };
-        let Some((&version, rest)) = record.split_first() else { return Err(too_short) };
-        let Some((stored, bytes)) = rest.split_first_chunk() else { return Err(too_short) };
-        if version == 0 || version > FORMAT {
-            return Err(CodecError::NewerFormat { found: version, known: FORMAT });
-        }
-        let stored = u32::from_le_bytes(*stored);
-        let computed = checksum(version, Self::KIND, key, bytes);
-        if stored != computed {
-            return Err(CodecError::Checksum { stored, computed });
-        }
+        let bytes = open(Self::KIND, key, record)?;
         let value = Self::from_stored(wincode::config::deserialize_exact(bytes, WIRE).map_err(malformed)?)?;
+        if !value.belongs_under(key) {
+            return Err(malformed(MISPLACED));
+        }
         if body(&value)? != bytes {
             return Err(malformed("it is not the one encoding of its value"));
         }
@@ -122,8 +122,38 @@ pub(crate) trait Record: Sized {
     }
 }
 
+const MISPLACED: &str = "its value does not belong under its key";
+
 fn body<R: Record>(value: &R) -> Result<Vec<u8>, CodecError> {
     wincode::config::serialize(&value.to_stored()?, WIRE).map_err(malformed)
+}
+
+/// The record with this body.
+pub(crate) fn seal(version: u8, kind: Kind, key: &[u8], body: &[u8]) -> Vec<u8> {
+    let mut record = Vec::with_capacity(HEADER + body.len());
+    record.push(version);
+    record.extend(checksum(version, kind, key, body).to_le_bytes());
+    record.extend(body);
+    record
+}
+
+/// The body of a record that is whole, in its place, and of a format that this version reads.
+///
+/// The checksum comes first: every format has it at this place, so a damaged version byte is told from a newer one.
+fn open<'r>(kind: Kind, key: &[u8], record: &'r [u8]) -> Result<&'r [u8], CodecError> {
+    let too_short = CodecError::TooShort { bytes: record.len() };
+    let Some((&version, rest)) = record.split_first() else { return Err(too_short) };
+    let Some((stored, body)) = rest.split_first_chunk() else { return Err(too_short) };
+    let stored = u32::from_le_bytes(*stored);
+    let computed = checksum(version, kind, key, body);
+    if stored != computed {
+        return Err(CodecError::Checksum { stored, computed });
+    }
+    match version {
+        0 => Err(malformed("there is no format 0")),
+        FORMAT => Ok(body),
+        found => Err(CodecError::NewerFormat { found, known: FORMAT }),
+    }
 }
 
 fn checksum(version: u8, kind: Kind, key: &[u8], body: &[u8]) -> u32 {

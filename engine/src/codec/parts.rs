@@ -1,6 +1,7 @@
 //! What several records are made of: texts, networks, spaces, leases, bitmaps.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -26,8 +27,9 @@ pub(super) enum StoredText {
 /// Fewer digits than this are kept as they are read; a dictionary of `eth0`s gains nothing.
 const HEX_DIGITS_MIN: usize = 16;
 
-/// Where a UUID has its hyphens.
-const UUID_HYPHENS: [usize; 4] = [8, 13, 18, 23];
+/// Where the digits of a UUID are between its hyphens, and which bytes they spell.
+const UUID_PARTS: [(Range<usize>, Range<usize>); 5] =
+    [(0..8, 0..4), (9..13, 4..6), (14..18, 6..8), (19..23, 8..10), (24..36, 10..16)];
 
 #[derive(Clone, Debug, PartialEq, SchemaWrite, SchemaRead)]
 pub(super) enum StoredNet {
@@ -102,13 +104,10 @@ pub(super) struct StoredLease {
 
 impl From<&str> for StoredText {
     fn from(text: &str) -> Self {
-        if let Some(bytes) = hex(text.as_bytes(), HEX_DIGITS_MIN) {
-            return Self::Hex(bytes);
+        if let Some(bytes) = uuid(text) {
+            return Self::Uuid(bytes);
         }
-        match uuid(text) {
-            Some(bytes) => Self::Uuid(bytes),
-            None => Self::Plain(text.to_owned()),
-        }
+        hex(text).map_or_else(|| Self::Plain(text.to_owned()), Self::Hex)
     }
 }
 
@@ -116,48 +115,77 @@ impl From<StoredText> for Arc<str> {
     fn from(stored: StoredText) -> Self {
         match stored {
             StoredText::Plain(text) => text.into(),
-            StoredText::Hex(bytes) => spell(&bytes, &[]).into(),
-            StoredText::Uuid(bytes) => spell(&bytes, &UUID_HYPHENS).into(),
+            StoredText::Hex(bytes) => spell_hex(&bytes),
+            StoredText::Uuid(bytes) => spell_uuid(bytes),
         }
     }
 }
 
-fn digit(byte: u8) -> Option<u8> {
+/// The value of a lower-case digit, and more than 15 for anything else.
+fn digit(byte: u8) -> u8 {
     match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
+        b'0'..=b'9' => byte - b'0',
+        b'a'..=b'f' => byte - b'a' + 10,
+        _ => u8::MAX,
     }
 }
 
-fn hex(digits: &[u8], at_least: usize) -> Option<Vec<u8>> {
+/// Puts the bytes that lower-case digits spell into `bytes`; says whether they are all digits, two for each byte.
+///
+/// A block has thousands of digits, so nothing is decided at each.
+fn unspell(digits: &[u8], bytes: &mut [u8]) -> bool {
     let (pairs, odd) = digits.as_chunks::<2>();
-    if digits.len() < at_least || !odd.is_empty() {
-        return None;
+    let mut seen = 0;
+    for (&[high, low], byte) in pairs.iter().zip(bytes.iter_mut()) {
+        let (high, low) = (digit(high), digit(low));
+        seen |= high | low;
+        *byte = high << 4 | low & 0xf;
     }
-    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
+    seen < 16 && odd.is_empty() && pairs.len() == bytes.len()
+}
+
+/// Puts the two digits of each byte into `digits`.
+fn spell(bytes: &[u8], digits: &mut [u8]) {
+    let letter = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+    for ([high, low], byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+        (*high, *low) = (letter(byte >> 4), letter(byte & 0xf));
+    }
+}
+
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; text.len() / 2];
+    (text.len() >= HEX_DIGITS_MIN && unspell(text.as_bytes(), &mut bytes)).then_some(bytes)
+}
+
+fn spell_hex(bytes: &[u8]) -> Arc<str> {
+    let mut digits = vec![0; bytes.len().saturating_mul(2)];
+    spell(bytes, &mut digits);
+    to_text(&digits)
 }
 
 fn uuid(text: &str) -> Option<[u8; 16]> {
-    let bytes = text.as_bytes();
-    if bytes.len() != 36 || UUID_HYPHENS.iter().any(|&at| bytes.get(at) != Some(&b'-')) {
-        return None;
-    }
-    let digits: Vec<u8> = bytes.iter().copied().filter(|&byte| byte != b'-').collect();
-    hex(&digits, 32)?.try_into().ok()
+    let text: &[u8; 36] = text.as_bytes().try_into().ok()?;
+    let mut bytes = [0; 16];
+    let is_uuid = UUID_PARTS.into_iter().all(|(digits, part)| {
+        let follows_hyphen = digits.start.checked_sub(1).is_none_or(|before| text.get(before) == Some(&b'-'));
+        follows_hyphen && text.get(digits).zip(bytes.get_mut(part)).is_some_and(|(digits, part)| unspell(digits, part))
+    });
+    is_uuid.then_some(bytes)
 }
 
-fn spell(bytes: &[u8], hyphens: &[usize]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2 + hyphens.len());
-    for byte in bytes {
-        if hyphens.contains(&text.len()) {
-            text.push('-');
-        }
-        for nibble in [byte >> 4, byte & 0xf] {
-            text.push(char::from(if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }));
+fn spell_uuid(bytes: [u8; 16]) -> Arc<str> {
+    let mut text = [b'-'; 36];
+    for (digits, part) in UUID_PARTS {
+        if let Some((digits, part)) = text.get_mut(digits).zip(bytes.get(part)) {
+            spell(part, digits);
         }
     }
-    text
+    to_text(&text)
+}
+
+/// Digits and hyphens are always text.
+fn to_text(ascii: &[u8]) -> Arc<str> {
+    std::str::from_utf8(ascii).unwrap_or_default().into()
 }
 
 // === impl StoredNet ===

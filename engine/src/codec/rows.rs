@@ -8,6 +8,7 @@ use super::parts::{StoredAttachment, StoredBlockId, StoredLease, StoredSpace, St
 use super::{CodecError, Kind, Record};
 use crate::intent::{AttachmentRow, Claim, HeldAddress, Intent, Past, Purpose, Seen};
 use crate::lease::{BootId, Lease, OperationId};
+use crate::ledger::keys;
 use crate::ledger::meta::{HostRow, IdentityRow, SharingRow};
 use crate::offset::Offset;
 use crate::space::Sharing;
@@ -256,6 +257,10 @@ impl Record for Seen {
 impl Record for Past {
     const KIND: Kind = Kind::History;
     type Stored = StoredPast;
+
+    fn belongs_under(&self, key: &[u8]) -> bool {
+        keys::history(self.until, self.lease.operation, &self.block, self.offset.get()) == key
+    }
 
     fn to_stored(&self) -> Result<StoredPast, CodecError> {
         Ok(StoredPast {

@@ -65,10 +65,14 @@ fn take_space(key: &mut &[u8]) -> Option<Space> {
             let (address, after) = after.split_first_chunk()?;
             let address = u128::from_be_bytes(*address);
             rest = after;
-            let cidr = match family {
+            let cidr: IpNet = match family {
                 Family::V4 => Ipv4Net::new(Ipv4Addr::from(u32::try_from(address).ok()?), prefix).ok()?.into(),
                 Family::V6 => Ipv6Net::new(Ipv6Addr::from(address), prefix).ok()?.into(),
             };
+            // One space has one key: a network with host bits would be another key of the same space.
+            if cidr.trunc() != cidr {
+                return None;
+            }
             Pool::new(network, cidr).space(Sharing::Private)
         }
         _ => return None,
