@@ -47,6 +47,10 @@ fn release(request: &DeleteRequest, settings: &HostSettings) -> Result<(), Ledge
                 for (address, lease) in &released.freed {
                     tracing::info!(%address, attachment = %lease.attachment, "released");
                 }
+                for attachment in &released.ambiguous {
+                    tracing::warn!(%attachment, "not released: the call names no network, or one that is not known, and \
+                        several hold addresses; the next GC of each network frees its own");
+                }
             }
             // What the ledger can no longer tell is left to `whereabouts verify`; the pod must not hang for it.
             Err(error) => tracing::error!(error = %release_error(error), "not released"),
