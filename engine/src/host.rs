@@ -16,9 +16,9 @@ pub struct HostFacts {
     /// What tells this machine from a copy of it (`/etc/machine-id`); empty where there is no such thing.
     pub machine: Arc<str>,
     /// This boot: the kernel's boot id with the start of process 1, which differs between the runs of a host that is
-    /// a container itself.
+    /// a container itself. [`BootId::UNKNOWN`] where either cannot be read.
     pub boot: BootId,
-    /// The inode of this process's pid namespace.
+    /// The inode of this process's pid namespace; 0 where it cannot be read.
     pub pid_namespace: u64,
     /// Whether the caller may conclude that an earlier boot is over and its leases with it. Only a runtime's call
     /// may, never a command that somebody runs, perhaps inside a container.
@@ -36,17 +36,27 @@ impl HostFacts {
     #[must_use]
     pub fn read() -> Self {
         let text = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
-        let boot = text("/proc/sys/kernel/random/boot_id");
-        let digits: String = boot.chars().filter(char::is_ascii_hexdigit).collect();
-        let kernel = u128::from_str_radix(&digits, 16).unwrap_or(0);
-        let boot = kernel ^ u128::from(start_of_process_one(&text("/proc/1/stat")).unwrap_or(0));
         Self {
             node: text("/proc/sys/kernel/hostname").into(),
             machine: text("/etc/machine-id").into(),
-            boot: BootId::from_bytes(boot.to_be_bytes()),
+            boot: boot_of(&text("/proc/sys/kernel/random/boot_id"), &text("/proc/1/stat")),
             pid_namespace: fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino()),
             may_end_boots: false,
         }
+    }
+
+    /// Whether this process can tell its boot from others. Where `/proc` is masked or hides process 1, it cannot.
+    pub(crate) fn knows_its_boot(&self) -> bool {
+        self.boot != BootId::UNKNOWN && self.pid_namespace != 0
+    }
+}
+
+/// Half of the answer would look like another boot, and end the leases of this one.
+fn boot_of(boot_id: &str, stat: &str) -> BootId {
+    let digits: String = boot_id.chars().filter(|digit| *digit != '-').collect();
+    match (u128::from_str_radix(&digits, 16), start_of_process_one(stat)) {
+        (Ok(kernel), Some(start)) => BootId::from_bytes((kernel ^ u128::from(start)).to_be_bytes()),
+        _ => BootId::UNKNOWN,
     }
 }
 
@@ -97,6 +107,16 @@ mod tests {
     fn the_start_of_process_one_is_found_behind_a_name_with_spaces_and_brackets() {
         let stat = "1 (in it) d) S 0 1 1 0 -1 4194560 5 6 7 8 9 10 11 12 20 0 1 0 4711 22 23";
         assert_eq!(start_of_process_one(stat), Some(4711));
+    }
+
+    #[test]
+    fn half_an_answer_is_no_boot() {
+        let (id, stat) =
+            ("0f0f0f0f-0000-4000-8000-000000000000", "1 (init) S 0 1 1 0 -1 0 5 6 7 8 9 10 11 12 20 0 1 0 7 2 3");
+        assert_ne!(boot_of(id, stat), BootId::UNKNOWN);
+        for (id, stat) in [("", stat), ("not an id", stat), (id, ""), (id, "1 (init) S 0")] {
+            assert_eq!(boot_of(id, stat), BootId::UNKNOWN);
+        }
     }
 
     #[test]

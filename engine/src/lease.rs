@@ -117,6 +117,9 @@ impl fmt::Display for OperationId {
 // === impl BootId ===
 
 impl BootId {
+    /// A boot of which nothing is known: it is neither the same as another one nor over.
+    pub const UNKNOWN: Self = Self([0; 16]);
+
     /// The boot with these bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {

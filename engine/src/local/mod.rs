@@ -229,8 +229,11 @@ fn know_host<R: RowsMut>(
         let machine = Arc::clone(&facts.machine);
         tables.set_identity(&IdentityRow { machine, random: random.to_be_bytes(), created: now })?;
         tables.set_host(&here)?;
-        return Ok((here.boot, Some(here.boot)));
+        return Ok((here.boot, facts.knows_its_boot().then_some(here.boot)));
     };
+    if !facts.knows_its_boot() {
+        return Ok((known.boot, None));
+    }
     if known == here {
         return Ok((here.boot, Some(here.boot)));
     }
