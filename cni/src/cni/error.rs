@@ -1,6 +1,7 @@
 //! What the runtime gets to see of an error: an object on standard output with a code.
 
 use std::io;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -177,6 +178,17 @@ impl CniError {
             Self::Busy { .. } => ErrorCode::TryAgainLater,
             Self::NotReady { .. } => ErrorCode::NotAvailable,
             Self::Internal { .. } => ErrorCode::Internal,
+        }
+    }
+
+    /// An error about what is in the ledger, with the file in which it is.
+    #[must_use]
+    pub fn in_ledger(self, ledger: &Path) -> Self {
+        match self {
+            Self::Storage { message, details } if details.is_empty() => {
+                Self::Storage { message, details: format!("the ledger is {}", ledger.display()) }
+            }
+            other => other,
         }
     }
 

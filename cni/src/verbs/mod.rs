@@ -13,6 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use crate::cni::{CniError, Environment, Incoming, Request, SpecVersion, version_reply};
+use crate::host::ledger_path;
 use crate::log;
 
 /// Carries out the call of a runtime: environment and standard input in, standard output and exit code out.
@@ -25,11 +26,12 @@ pub fn run(environment: &Environment) -> ExitCode {
     log::start(&incoming.lossy.host.log);
     log::warn_all(&incoming.lossy.warnings);
     let version = incoming.version;
+    let ledger = ledger_path(&incoming.lossy.host.data_dir);
     let answer = catch_unwind(AssertUnwindSafe(|| carry_out(incoming))).unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         Err(CniError::Internal { message: format!("a defect of this program: {}", message.unwrap_or("unknown")) })
     });
-    let (text, code) = match answer {
+    let (text, code) = match answer.map_err(|error| error.in_ledger(&ledger)) {
         Ok(text) => (text, ExitCode::SUCCESS),
         Err(error) => {
             tracing::error!(%error, "failed");

@@ -8,7 +8,9 @@ use crate::codec::CodecError;
 #[non_exhaustive]
 pub enum StorageError {
     /// The file could not be read or written. The ledger refuses writes until it is opened again.
-    #[error("the ledger cannot be used: {reason}")]
+    #[error(
+        "the ledger cannot be used: {reason}; run `whereabouts verify`, and restore an export if it cannot be mended"
+    )]
     Io {
         /// What went wrong, for people.
         reason: String,
