@@ -66,8 +66,13 @@ impl LogLevel {
 ///
 /// A file that cannot be opened is told on standard error, where the log then goes; an ADD does not fail for its log.
 pub fn start(settings: &LogSettings) {
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(settings.level.filter()).with_ansi(false).with_target(false);
+    // A line that cannot be written (a full disk, a runtime that hung up) is lost. The subscriber's own complaint about
+    // it would go to standard error, and panic where that is what cannot be written to.
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(settings.level.filter())
+        .with_ansi(false)
+        .with_target(false)
+        .log_internal_errors(false);
     let opened = settings.file.as_deref().map(|path| open(path).map_err(|error| (path, error)));
     let started = match opened {
         Some(Ok(file)) => tracing::subscriber::set_global_default(subscriber.with_writer(Mutex::new(file)).finish()),
