@@ -22,25 +22,31 @@ use crate::log;
 #[must_use]
 pub fn run(environment: &Environment) -> ExitCode {
     silence_panics();
+    let answer = catch_unwind(AssertUnwindSafe(|| answer(environment)));
+    let (text, code) = answer.unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        let message = format!("a defect of this program: {}", said.unwrap_or("unknown"));
+        (CniError::Internal { message }.to_object(SpecVersion::NEWEST).to_json(), ExitCode::FAILURE)
+    });
+    // A runtime that has gone away reads nothing, and DEL tells the next one.
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+    code
+}
+
+/// Reads the call and carries it out.
+fn answer(environment: &Environment) -> (String, ExitCode) {
     let incoming = Incoming::read(environment, &mut io::stdin().lock());
     log::start(&incoming.lossy.host.log);
     log::warn_all(&incoming.lossy.warnings);
     let version = incoming.version;
     let ledger = ledger_path(&incoming.lossy.host.data_dir);
-    let answer = catch_unwind(AssertUnwindSafe(|| carry_out(incoming))).unwrap_or_else(|panic| {
-        let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        Err(CniError::Internal { message: format!("a defect of this program: {}", message.unwrap_or("unknown")) })
-    });
-    let (text, code) = match answer.map_err(|error| error.in_ledger(&ledger)) {
+    match carry_out(incoming).map_err(|error| error.in_ledger(&ledger)) {
         Ok(text) => (text, ExitCode::SUCCESS),
         Err(error) => {
             tracing::error!(%error, "failed");
             (error.to_object(version).to_json(), ExitCode::FAILURE)
         }
-    };
-    // A runtime that has gone away reads nothing, and DEL tells the next one.
-    let _ = io::stdout().lock().write_all(text.as_bytes());
-    code
+    }
 }
 
 /// What a call that names no verb gets, as from the plugins of the Go library: what this is, and no error.
