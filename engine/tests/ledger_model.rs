@@ -527,3 +527,19 @@ fn one_batch_cannot_use_a_pool_both_ways() {
     let answers = ledger.allocate(&[request(0, 0, &[0]), private]).unwrap();
     assert!(answers[0].is_ok() && answers[1].is_err(), "{answers:?}");
 }
+
+/// A ledger that a command made, perhaps inside a container, is the runtime's from its first call on.
+#[test]
+fn a_ledger_that_a_command_made_learns_its_host_from_the_runtime() {
+    let storage = Arc::new(MemoryStorage::new());
+    let with = |facts: HostFacts| {
+        let file = LedgerFile::open_storage(storage.clone(), &OpenOptions::new("/ledger.redb")).unwrap();
+        Ledger::on(file, facts)
+    };
+    let inside = HostFacts { may_end_boots: false, pid_namespace: 9, ..facts(1) };
+    with(inside).allocate(&[request(0, 0, &[0])]).unwrap()[0].as_ref().unwrap();
+    with(facts(1)).allocate(&[request(1, 0, &[0])]).unwrap()[0].as_ref().unwrap();
+    with(facts(2)).allocate(&[]).unwrap();
+    let left: Vec<String> = holdings(&with(facts(2))).into_iter().map(|(_, address, _)| address.to_string()).collect();
+    assert_eq!(left, ["10.0.0.1"], "what the runtime leased died with its boot, what the command leased did not");
+}

@@ -64,6 +64,11 @@ impl<R: Rows> Tables<R> {
         }
     }
 
+    /// Whether the ledger knows whose it is.
+    pub(crate) fn has_identity(&self) -> Result<bool, StorageError> {
+        Ok(self.0.get(Table::Meta, IDENTITY)?.is_some())
+    }
+
     pub(crate) fn host(&self) -> Result<Option<HostRow>, StorageError> {
         self.row(Table::Meta, HOST)
     }

@@ -225,11 +225,17 @@ fn know_host<R: RowsMut>(
 ) -> Result<(BootId, Option<BootId>), StorageError> {
     let here = HostRow { boot: facts.boot, pid_namespace: facts.pid_namespace };
     let Some(known) = tables.host()? else {
-        let random = u128::from(HostEnvironment.random()) << 64 | u128::from(HostEnvironment.random());
-        let machine = Arc::clone(&facts.machine);
-        tables.set_identity(&IdentityRow { machine, random: random.to_be_bytes(), created: now })?;
-        tables.set_host(&here)?;
-        return Ok((here.boot, facts.knows_its_boot().then_some(here.boot)));
+        if !tables.has_identity()? {
+            let random = u128::from(HostEnvironment.random()) << 64 | u128::from(HostEnvironment.random());
+            let machine = Arc::clone(&facts.machine);
+            tables.set_identity(&IdentityRow { machine, random: random.to_be_bytes(), created: now })?;
+        }
+        // Only a runtime says which pid namespace is the host's: a command may have been run inside a container.
+        let lease_boot = (facts.may_end_boots && facts.knows_its_boot()).then_some(here.boot);
+        if lease_boot.is_some() {
+            tables.set_host(&here)?;
+        }
+        return Ok((here.boot, lease_boot));
     };
     if !facts.knows_its_boot() {
         return Ok((known.boot, None));
