@@ -12,6 +12,8 @@ mod ledger;
 mod local;
 mod offset;
 mod operations;
+#[cfg(feature = "testing")]
+pub mod simulation;
 mod space;
 mod spec;
 mod store;
@@ -46,6 +48,8 @@ pub use crate::operations::{
 };
 pub use crate::space::{BlockId, Network, NetworkNameError, Pool, Sharing, Space};
 pub use crate::spec::{Edges, SpecError, ViewSpec, parse_exclude};
+#[cfg(feature = "testing")]
+pub use crate::store::memory as memory_store;
 pub use crate::store::{Object, Outcome, Promises, ReadError, Store, Stored, Swap, Version};
 pub use crate::view::{BlockSpan, Ignored, View, ViewError};
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};

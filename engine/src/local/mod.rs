@@ -218,7 +218,7 @@ pub(crate) fn run<R: RowsMut, T>(
 ///
 /// Where an earlier boot is over, its leases are. That costs one write: the marks of the indexes are cleared, and each
 /// block is cleaned when it is read next.
-fn know_host<R: RowsMut>(
+pub(crate) fn know_host<R: RowsMut>(
     tables: &mut Tables<R>,
     facts: &HostFacts,
     now: u64,

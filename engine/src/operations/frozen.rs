@@ -56,7 +56,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     }
 
     /// Marks the index and stamps every block; says whether all of it is done.
-    pub(super) async fn carry_out_freeze(&self, space: &Space, reason: &str) -> bool {
+    pub(crate) async fn carry_out_freeze(&self, space: &Space, reason: &str) -> bool {
         self.retry(async || self.try_freeze(space, reason).await).await.is_ok()
     }
 

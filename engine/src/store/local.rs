@@ -33,6 +33,11 @@ impl<R: RowsMut> Unit<R> {
         Self { tables: RefCell::new(tables), boot, now }
     }
 
+    #[cfg(feature = "testing")]
+    pub(crate) fn into_tables(self) -> Tables<R> {
+        self.tables.into_inner()
+    }
+
     /// The transaction is used by one future at a time, and none keeps it while it waits.
     fn with<T>(&self, work: impl FnOnce(&mut Tables<R>) -> Result<T, StorageError>) -> Result<T, StorageError> {
         let mut tables =

@@ -15,6 +15,8 @@
 //! 5. With [`Promises::several_at_once`], the swaps of one call are all accepted or all refused.
 
 pub(crate) mod local;
+#[cfg(feature = "testing")]
+pub mod memory;
 
 use std::fmt;
 use std::future::Future;
