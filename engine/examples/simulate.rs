@@ -8,6 +8,7 @@
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -21,7 +22,7 @@ struct Arguments {
     jobs: u64,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let Arguments { seeds, jobs } = arguments()?;
     let began = Instant::now();
     let (done, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
@@ -59,9 +60,9 @@ fn main() -> anyhow::Result<()> {
             Err(failure) => println!("{failure}"),
             Ok(_) => println!("{first}\nbut it does not fail again"),
         }
-        bail!("seed {} failed", first.seed);
+        return Ok(ExitCode::FAILURE);
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn rate(n: u64, began: Instant) -> f64 {

@@ -272,8 +272,9 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             for want in &request.wants {
                 self.check_want(want, sharings).await?;
             }
-            self.place_known(working, pending).await?;
         }
+        // In every round: what another want of the request got says nothing of the one that met a conflict.
+        self.place_known(working, pending).await?;
         // Addresses that are asked for come first, or the choice of another want might take them.
         for exactly in [true, false] {
             for (at, want) in request.wants.iter().enumerate() {
@@ -342,6 +343,9 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         let mut known = self.known_places(request)?;
         let mut kept = Vec::new();
         for (block, offset) in std::mem::take(&mut known) {
+            if pending.has_place(&block, offset) {
+                continue;
+            }
             let lease = working.open(&block).await?.get(offset);
             if let Some(lease) = lease.filter(|lease| self.keeps(request, lease)) {
                 kept.push((block, offset, lease.clone()));
@@ -617,6 +621,10 @@ impl Want {
 impl<'r> Pending<'r> {
     fn new(at: usize, request: &'r Allocate, operation: OperationId) -> Self {
         Self { at, request, operation, placed: vec![None; request.wants.len()], has_intent: false }
+    }
+
+    fn has_place(&self, block: &BlockId, offset: Offset) -> bool {
+        self.placed.iter().flatten().any(|placed| placed.block == *block && placed.offset == offset)
     }
 
     fn is_complete(&self) -> bool {

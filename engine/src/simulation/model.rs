@@ -15,7 +15,7 @@ use crate::intent::{Purpose, Seen};
 use crate::lease::{Attachment, Lease, OperationId, Owner};
 use crate::ledger::memory::MemoryLedger;
 use crate::ledger::Journal;
-use crate::offset::{BlockNumber, Offset};
+use crate::offset::Offset;
 use crate::operations::{Allocate, AllocateError, Allocated, Want};
 use crate::space::{BlockId, Space};
 

@@ -76,7 +76,6 @@ pub(super) struct Seat {
 pub(super) struct Process {
     pub(super) id: usize,
     pub(super) node: usize,
-    pub(super) work: Work,
     pub(super) attachments: Vec<Attachment>,
     pub(super) wakes: Rc<Cell<u64>>,
     /// The runtime has gone on without it.
@@ -136,7 +135,6 @@ impl Process {
         environment: ProcessEnvironment,
     ) -> Self {
         let wakes = Rc::clone(&environment.wakes);
-        let task = work.clone();
         let future = async move {
             yield_once().await;
             let host = Host {
@@ -148,12 +146,12 @@ impl Process {
                 lease_boot: Some(seat.boot),
                 store_name: "cluster".into(),
             };
-            let answer = carry_out(&host, task).await;
+            let answer = carry_out(&host, work).await;
             // Everything is written down, and the answer is on its way.
             yield_once().await;
             answer
         };
-        Self { id, node, work, attachments, wakes, is_abandoned: false, future: Box::pin(future) }
+        Self { id, node, attachments, wakes, is_abandoned: false, future: Box::pin(future) }
     }
 
     /// A call against the ledger of this host. With `dies`, the process is killed before the commit.
@@ -166,14 +164,13 @@ impl Process {
         dies: bool,
     ) -> Self {
         let wakes = Rc::clone(&environment.wakes);
-        let task = work.clone();
         let future = async move {
             yield_once().await;
-            let answer = seat.ledger.transaction(|tables| transact(tables, &seat, &environment, task, dies));
+            let answer = seat.ledger.transaction(|tables| transact(tables, &seat, &environment, work, dies));
             yield_once().await;
             answer.unwrap_or_else(Answer::Broken)
         };
-        Self { id, node, work, attachments, wakes, is_abandoned: false, future: Box::pin(future) }
+        Self { id, node, attachments, wakes, is_abandoned: false, future: Box::pin(future) }
     }
 
     /// Goes on until the next wait.

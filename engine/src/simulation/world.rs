@@ -13,7 +13,6 @@ use crate::address::Address;
 use crate::block::Block;
 use crate::index::Index;
 use crate::lease::{Attachment, BootId, Lease, LeaseState, OperationId, Owner};
-use crate::ledger::memory::MemoryLedger;
 use crate::ledger::{Journal, StorageError};
 use crate::offset::{BlockNumber, Offset};
 use crate::operations::{Allocate, Release, Want};
@@ -334,7 +333,7 @@ impl World {
         self.n_processes += 1;
         self.summary.calls += 1;
         let id = self.n_processes;
-        self.say(|| format!("process {id} on node{at} begins {work:?}"));
+        self.say(|| format!("process {id} on node{at} begins {}", plain(&work)));
         let requests: Vec<Allocate> = match &work {
             Work::Add(requests) => requests.clone(),
             _ => Vec::new(),
@@ -707,8 +706,32 @@ fn filler(at: u64) -> Result<Lease, String> {
     })
 }
 
+fn plain(work: &Work) -> String {
+    let Work::Add(requests) = work else { return format!("{work:?}") };
+    let want = |want: &Want| match want.exactly {
+        Some(exactly) => format!("{exactly} of {}", want.pool),
+        None => want.pool.to_string(),
+    };
+    let text = |request: &Allocate| {
+        let wants: Vec<String> = request.wants.iter().map(want).collect();
+        format!("{} ({:?}) wants {}", request.attachment.container, request.owner, wants.join(", "))
+    };
+    format!("ADD {}", requests.iter().map(text).collect::<Vec<_>>().join("; "))
+}
+
 fn short(answer: &Answer) -> String {
     match answer {
+        Answer::Deleted(answers) | Answer::Collected(answers) => {
+            let text = |answer: &Result<crate::Released, crate::ReleaseError>| match answer {
+                Ok(released) => {
+                    let freed: Vec<String> =
+                        released.freed.iter().map(|(address, lease)| format!("{address} {}", lease.operation)).collect();
+                    format!("freed {freed:?} queued {:?} ambiguous {}", released.queued, released.ambiguous.len())
+                }
+                Err(error) => format!("error: {error}"),
+            };
+            answers.iter().map(text).collect::<Vec<_>>().join("; ")
+        }
         Answer::Added(answers) => {
             let text = |answer: &Result<Vec<_>, crate::AllocateError>| match answer {
                 Ok(allocated) => {
