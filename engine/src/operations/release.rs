@@ -76,14 +76,18 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     /// # Errors
     /// [`StorageError`] when the ledger cannot be used; then nothing was freed or queued.
     pub async fn release(&self, requests: &[Release]) -> Result<Vec<Answer>, StorageError> {
-        let attachments = self.journal.look(|tables| {
-            let mut attachments = Vec::new();
-            for request in requests {
-                attachments.extend(named(tables, request)?);
-            }
-            Ok(attachments)
-        })?;
         if self.needs_intents() {
+            // An ADD that died has written down its intent, and perhaps nothing else.
+            let attachments = self.journal.look(|tables| {
+                let under_way: Vec<Attachment> =
+                    tables.intents()?.into_iter().map(|(_, intent)| intent.attachment).collect();
+                let mut attachments = Vec::new();
+                for request in requests {
+                    attachments.extend(named(tables, request)?);
+                    attachments.extend(named_among(&under_way, request));
+                }
+                Ok(attachments)
+            })?;
             self.settle_attachments(&attachments.iter().collect::<Vec<_>>()).await?;
         }
         let mut found = Vec::with_capacity(requests.len());
@@ -195,6 +199,17 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         }
         Ok(answers)
     }
+}
+
+/// The attachments of calls under way that a request can mean.
+fn named_among(under_way: &[Attachment], request: &Release) -> Vec<Attachment> {
+    let Release::Attachment { container, interface, network } = request else { return Vec::new() };
+    let mut meant: Vec<Attachment> = under_way.to_vec();
+    meant.retain(|attachment| attachment.container == *container && attachment.interface == *interface);
+    if meant.iter().any(|attachment| Some(&attachment.network) == network.as_ref()) {
+        meant.retain(|attachment| Some(&attachment.network) == network.as_ref());
+    }
+    meant
 }
 
 /// The attachments that a request can mean: one, none, or several of which none is certain.
