@@ -38,6 +38,8 @@ pub(crate) enum Purpose {
     Freeze {
         /// Which space.
         space: Space,
+        /// The epoch in which it was judged. A repair since then has answered it.
+        epoch: u64,
         /// Why, in a sentence for people.
         reason: String,
     },
@@ -119,6 +121,11 @@ impl HeldAddress {
 // === impl Seen ===
 
 impl Seen {
+    /// Whether this is newer than what was seen before.
+    pub(crate) fn is_newer_than(&self, before: Option<&Self>) -> bool {
+        before.is_none_or(|before| (before.epoch, before.sequence) < (self.epoch, self.sequence))
+    }
+
     /// Why what was read now cannot be the newest state, if it cannot.
     pub(crate) fn contradicts(&self, now: &Self) -> Option<String> {
         if (now.epoch, now.sequence) < (self.epoch, self.sequence) {

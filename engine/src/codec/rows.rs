@@ -53,7 +53,7 @@ enum StoredPurpose {
     Undo(Vec<StoredClaim>),
     Release(Vec<StoredHeld>),
     Recheck(Vec<StoredBlockId>),
-    Freeze(StoredSpace, String),
+    Freeze(StoredSpace, u64, String),
 }
 
 #[derive(Debug, PartialEq, SchemaWrite, SchemaRead)]
@@ -212,7 +212,7 @@ impl Record for Intent {
             Purpose::Undo(claims) => StoredPurpose::Undo(claims.iter().map(StoredClaim::from).collect()),
             Purpose::Release(held) => StoredPurpose::Release(held.iter().map(StoredHeld::from).collect()),
             Purpose::Recheck(blocks) => StoredPurpose::Recheck(blocks.iter().map(StoredBlockId::from).collect()),
-            Purpose::Freeze { space, reason } => StoredPurpose::Freeze(space.into(), reason.clone()),
+            Purpose::Freeze { space, epoch, reason } => StoredPurpose::Freeze(space.into(), *epoch, reason.clone()),
         };
         Ok(StoredIntent {
             attachment: (&self.attachment).into(),
@@ -229,7 +229,7 @@ impl Record for Intent {
             StoredPurpose::Undo(claims) => Purpose::Undo(each(claims)?),
             StoredPurpose::Release(held) => Purpose::Release(each(held)?),
             StoredPurpose::Recheck(blocks) => Purpose::Recheck(each(blocks)?),
-            StoredPurpose::Freeze(space, reason) => Purpose::Freeze { space: space.try_into()?, reason },
+            StoredPurpose::Freeze(space, epoch, reason) => Purpose::Freeze { space: space.try_into()?, epoch, reason },
         };
         Ok(Self {
             attachment: stored.attachment.into(),

@@ -41,37 +41,44 @@ type Attempt<T> = Result<T, String>;
 impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     /// Freezes a space for all, and says so. The mark in the index stops whoever reads the index; the stamps in the
     /// blocks stop whoever goes by a hint.
-    pub(super) async fn freeze<T>(&self, space: &Space, reason: String) -> Result<T, AllocateError> {
+    ///
+    /// `epoch` is the one in which it was judged: a repair that raises it has answered the judgement.
+    pub(super) async fn freeze<T>(&self, space: &Space, epoch: u64, reason: String) -> Result<T, AllocateError> {
         tracing::error!(%space, %reason, "the space is frozen");
         let operation = self.new_operation();
-        let intent =
-            self.intent(&Attachment::named(""), Purpose::Freeze { space: space.clone(), reason: reason.clone() });
+        let purpose = Purpose::Freeze { space: space.clone(), epoch, reason: reason.clone() };
+        let intent = self.intent(&Attachment::named(""), purpose);
         if self.needs_intents() {
             self.journal.record(|tables| tables.set_intent(operation, &intent))?;
         }
-        if self.carry_out_freeze(space, &reason).await && self.needs_intents() {
+        if self.carry_out_freeze(space, epoch, &reason).await && self.needs_intents() {
             self.close(&[operation])?;
         }
         Err(AllocateError::Frozen { space: space.clone(), reason })
     }
 
     /// Marks the index and stamps every block; says whether all of it is done.
-    pub(crate) async fn carry_out_freeze(&self, space: &Space, reason: &str) -> bool {
-        self.retry(async || self.try_freeze(space, reason).await).await.is_ok()
+    pub(crate) async fn carry_out_freeze(&self, space: &Space, epoch: u64, reason: &str) -> bool {
+        self.retry(async || self.try_freeze(space, epoch, reason).await).await.is_ok()
     }
 
-    async fn try_freeze(&self, space: &Space, reason: &str) -> Attempt<()> {
-        let stored = self.store.read_index(space).await.map_err(text)?;
-        let (expected, mut index) = match stored {
+    async fn try_freeze(&self, space: &Space, epoch: u64, reason: &str) -> Attempt<()> {
+        let (expected, mut index) = match self.store.read_index(space).await.map_err(text)? {
             Some(stored) => (stored.version, stored.object),
             None => (Version::absent(), Index::empty(0)),
         };
-        if index.frozen.is_none() {
-            index.frozen = Some(reason.to_owned());
-            index.advance();
-            self.swap_now(expected, Object::Index(space.clone(), index)).await?;
+        if index.epoch > epoch {
+            return Ok(());
         }
-        for (number, stored) in self.store.list_blocks(space).await.map_err(text)? {
+        let blocks = self.store.list_blocks(space).await.map_err(text)?;
+        let newest = blocks.iter().map(|(_, stored)| stored.object.epoch()).max().unwrap_or(0);
+        // The repair must end in an epoch that nobody has seen yet.
+        index.epoch = epoch.max(newest);
+        index.frozen.get_or_insert_with(|| reason.to_owned());
+        // Written even where it is frozen already: a repair that is under way must begin anew.
+        index.advance();
+        self.swap_now(expected, Object::Index(space.clone(), index)).await?;
+        for (number, stored) in blocks {
             let mut block = stored.object;
             if !block.is_frozen() {
                 let epoch = block.epoch();
@@ -162,30 +169,27 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         if index.frozen.is_none() {
             return Ok(());
         }
+        // The epoch is raised first: from here on, whoever has not frozen all blocks yet leaves them alone.
         let blocks = self.store.list_blocks(space).await.map_err(text)?;
         let newest = blocks.iter().map(|(_, stored)| stored.object.epoch()).max().unwrap_or(0);
-        // Blocks that an earlier attempt opened already are in the new epoch.
-        let epoch = if blocks.iter().any(|(_, stored)| !stored.object.is_frozen()) {
-            newest.max(index.epoch.saturating_add(1))
-        } else {
-            newest.max(index.epoch).saturating_add(1)
-        };
+        let epoch = newest.max(index.epoch).saturating_add(1);
+        index.epoch = epoch;
+        index.advance();
+        let version = self.swap_now(stored.version, Object::Index(space.clone(), index.clone())).await?;
         (index.existing, index.full, index.full_but_zero) = Default::default();
-        for (number, stored) in blocks {
+        for (number, stored) in self.store.list_blocks(space).await.map_err(text)? {
             let mut block = stored.object;
             index.existing.insert(number);
             index.set_mark(number, block.fullness());
-            if block.is_frozen() || block.epoch() != epoch {
-                block.set_frozen(false, epoch);
-                block.advance();
-                let id = BlockId { space: space.clone(), number };
-                self.swap_now(stored.version, Object::Block(id, block)).await?;
-            }
+            block.set_frozen(false, epoch);
+            block.advance();
+            let id = BlockId { space: space.clone(), number };
+            self.swap_now(stored.version, Object::Block(id, block)).await?;
         }
         index.frozen = None;
-        index.epoch = epoch;
         index.advance();
-        self.swap_now(stored.version, Object::Index(space.clone(), index)).await
+        self.swap_now(version, Object::Index(space.clone(), index)).await?;
+        Ok(())
     }
 
     /// Tries until it succeeds or time is up.
@@ -200,9 +204,9 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         }
     }
 
-    async fn swap_now(&self, expected: Version, object: Object) -> Attempt<()> {
+    async fn swap_now(&self, expected: Version, object: Object) -> Attempt<Version> {
         match self.swap_one(Swap { expected, object }).await {
-            Outcome::Accepted { .. } => Ok(()),
+            Outcome::Accepted { version, .. } => Ok(version),
             Outcome::Refused => Err("other writers were faster".to_owned()),
             Outcome::Unknown { reason } => Err(reason),
         }

@@ -100,8 +100,8 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 }
                 Ok(sure)
             }
-            Purpose::Freeze { space, reason } => {
-                let frozen = self.carry_out_freeze(space, reason).await;
+            Purpose::Freeze { space, epoch, reason } => {
+                let frozen = self.carry_out_freeze(space, *epoch, reason).await;
                 if frozen {
                     self.close(&[operation])?;
                 }

@@ -155,12 +155,14 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
 
     /// Reads the index of a space as it is.
     pub(super) async fn read_index(&mut self, space: &Space) -> Result<(), AllocateError> {
+        // What has been seen is looked up before the read: another call on this host may see more while it travels.
+        let seen = match self.host.needs_intents() {
+            true => self.host.journal.look(|tables| tables.seen_index(space))?,
+            false => None,
+        };
         let stored = self.host.store.read_index(space).await?;
-        if self.host.needs_intents() {
-            let seen = self.host.journal.look(|tables| tables.seen_index(space))?;
-            if let Some(reason) = contradiction(seen.as_ref(), stored.as_ref().map(Seen::of_index).as_ref()) {
-                return self.host.freeze(space, format!("its index cannot be trusted: {reason}")).await;
-            }
+        if let Some((epoch, reason)) = contradiction(seen.as_ref(), stored.as_ref().map(Seen::of_index).as_ref()) {
+            return self.host.freeze(space, epoch, format!("its index cannot be trusted: {reason}")).await;
         }
         let working = match stored {
             None => WorkingIndex {
@@ -190,12 +192,13 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
     /// A block that is listed and gone, or older than what this host has seen, freezes the space: absent is not free.
     pub(super) async fn open(&mut self, id: &BlockId) -> Result<&Block, AllocateError> {
         if !self.blocks.contains_key(id) {
+            let seen = match self.host.needs_intents() {
+                true => self.host.journal.look(|tables| tables.seen_block(id))?,
+                false => None,
+            };
             let stored = self.host.store.read_block(id).await?;
-            if self.host.needs_intents() {
-                let seen = self.host.journal.look(|tables| tables.seen_block(id))?;
-                if let Some(reason) = contradiction(seen.as_ref(), stored.as_ref().map(Seen::of_block).as_ref()) {
-                    return self.host.freeze(&id.space, format!("block {id} cannot be trusted: {reason}")).await;
-                }
+            if let Some((epoch, reason)) = contradiction(seen.as_ref(), stored.as_ref().map(Seen::of_block).as_ref()) {
+                return self.host.freeze(&id.space, epoch, format!("block {id} cannot be trusted: {reason}")).await;
             }
             match stored {
                 Some(stored) => self.take_in(id, stored).await?,
@@ -227,7 +230,8 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
         }
         let working = self.index(&id.space).await?;
         if working.index.existing.contains(id.number) {
-            return self.host.freeze(&id.space, format!("block {id} is listed in the index and gone")).await;
+            let epoch = working.index.epoch();
+            return self.host.freeze(&id.space, epoch, format!("block {id} is listed in the index and gone")).await;
         }
         let block = Block::empty(working.index.epoch());
         if self.host.promises().several_at_once {
@@ -255,7 +259,10 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
                 self.blocks.insert(id.clone(), WorkingBlock { version, identity, block: object, changed: false });
                 Ok(())
             }
-            None => self.host.freeze(&id.space, format!("block {id} is listed in the index and gone")).await,
+            None => {
+                let epoch = self.index(&id.space).await?.index.epoch();
+                self.host.freeze(&id.space, epoch, format!("block {id} is listed in the index and gone")).await
+            }
         }
     }
 
@@ -387,7 +394,10 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
             if !working.version.is_absent() && !working.changed {
                 let (block, identity) = (&working.block, working.identity.clone());
                 let seen = Seen { epoch: block.epoch(), sequence: block.sequence(), identity };
-                tables.set_seen_block(id, &seen)?;
+                // Another call on this host may have seen more meanwhile.
+                if seen.is_newer_than(tables.seen_block(id)?.as_ref()) {
+                    tables.set_seen_block(id, &seen)?;
+                }
             }
         }
         for (space, working) in &self.indexes {
@@ -395,20 +405,25 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
             if read && !working.changed {
                 let (index, identity) = (&working.index, working.identity.clone());
                 let seen = Seen { epoch: index.epoch(), sequence: index.sequence(), identity };
-                tables.set_seen_index(space, &seen)?;
-                tables.set_index(space, index)?;
+                if seen.is_newer_than(tables.seen_index(space)?.as_ref()) {
+                    tables.set_seen_index(space, &seen)?;
+                    tables.set_index(space, index)?;
+                }
             }
         }
         Ok(())
     }
 }
 
-/// Why an object that was read cannot be the newest state of it, by what this host has seen.
-pub(super) fn contradiction(seen: Option<&Seen>, now: Option<&Seen>) -> Option<String> {
-    match (seen?, now) {
-        (_, None) => Some("it is gone, though this host has seen it".to_owned()),
-        (seen, Some(now)) => seen.contradicts(now),
-    }
+/// Why an object that was read cannot be the newest state of it, by what this host has seen, and in which epoch it
+/// has.
+pub(super) fn contradiction(seen: Option<&Seen>, now: Option<&Seen>) -> Option<(u64, String)> {
+    let seen = seen?;
+    let reason = match now {
+        None => "it is gone, though this host has seen it".to_owned(),
+        Some(now) => seen.contradicts(now)?,
+    };
+    Some((seen.epoch, reason))
 }
 
 /// A working set always holds what was just put into it.
