@@ -219,8 +219,10 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 }
             }
             let Swapped { refused, mut unknown } = working.swap_changed().await;
-            if let (false, Some(error)) = (self.needs_intents(), unknown.pop_first()) {
-                return Err(StorageError::io(error.1));
+            if !self.needs_intents()
+                && let Some((_, error)) = unknown.pop_first()
+            {
+                return Err(StorageError::io(error));
             }
             for request in &mut pending {
                 request.mark_landed(|block| !refused.contains(block) && !unknown.contains_key(block));
@@ -268,6 +270,9 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         sharings: &mut BTreeSet<(Pool, Sharing)>,
     ) -> Result<(), AllocateError> {
         let request = pending.request;
+        if pending.is_complete() {
+            return Ok(());
+        }
         if pending.placed.iter().all(Option::is_none) {
             for want in &request.wants {
                 self.check_want(want, sharings).await?;

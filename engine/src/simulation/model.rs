@@ -469,6 +469,10 @@ impl Model {
         Ok(())
     }
 
+    pub(super) fn epoch(&self, space: &Space) -> u64 {
+        self.indexes.get(space).map_or(0, |index| index.object.epoch())
+    }
+
     pub(super) fn is_frozen(&self, space: &Space) -> bool {
         self.indexes.get(space).is_some_and(|index| index.object.frozen().is_some())
     }
@@ -490,7 +494,7 @@ impl Model {
         }
         if let (Some(before), Some(now)) = (&before, &now)
             && writer.is_some()
-            && now.epoch() == before.object.epoch()
+            && before.object.frozen().is_none()
         {
             let unlisted = before.object.existing().iter().find(|number| !now.existing().contains(*number));
             if let Some(number) = unlisted {
@@ -503,7 +507,8 @@ impl Model {
             return Ok(());
         }
         if let (Some(before), Some(now)) = (before, now)
-            && now.epoch() > before.object.epoch()
+            && before.object.frozen().is_some()
+            && now.frozen().is_none()
         {
             self.unmarkable.retain(|id| id.space != *space);
         }

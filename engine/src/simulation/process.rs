@@ -29,7 +29,7 @@ pub(super) enum Work {
     Check(Vec<Check>),
     Collect(Collect),
     Settle { older_than: u64 },
-    Freeze(Space),
+    Freeze(Space, u64),
     Reinsert(Space),
     Thaw(Space),
 }
@@ -226,7 +226,7 @@ async fn carry_out<S: Store, J: crate::ledger::Journal, E: Environment>(host: &H
         Work::Check(requests) => host.check(&requests).await.map(Answer::Checked),
         Work::Collect(list) => host.collect(&list).await.map(Answer::Collected),
         Work::Settle { older_than } => host.settle(older_than).await.map(Answer::Settled),
-        Work::Freeze(space) => Ok(Answer::Frozen(host.carry_out_freeze(&space, "an operator repairs it").await)),
+        Work::Freeze(space, epoch) => Ok(Answer::Frozen(host.carry_out_freeze(&space, epoch, "an operator repairs it").await)),
         Work::Reinsert(space) => host.reinsert(&space).await.map(Answer::Reinserted),
         Work::Thaw(space) => Ok(Answer::Thawed(host.thaw(&space).await)),
     };

@@ -338,7 +338,7 @@ impl World {
             Work::Add(requests) => requests.clone(),
             _ => Vec::new(),
         };
-        let is_repair = matches!(work, Work::Reinsert(_) | Work::Thaw(_) | Work::Freeze(_));
+        let is_repair = matches!(work, Work::Reinsert(_) | Work::Thaw(_) | Work::Freeze(..));
         self.model.begin(id, at, requests, is_repair)?;
         let deadline = self.clock.now() + 500 + self.random.below(20_000);
         let Some(node) = self.nodes.get(at) else { return Ok(()) };
@@ -628,7 +628,7 @@ impl World {
     /// opened again. Says whether all of it could be done.
     fn repair(&mut self, space: &Space) -> Result<bool, String> {
         self.summary.repairs += 1;
-        if !matches!(self.run_alone(0, Work::Freeze(space.clone()))?, Answer::Frozen(true)) {
+        if !matches!(self.run_alone(0, Work::Freeze(space.clone(), self.model.epoch(space)))?, Answer::Frozen(true)) {
             return Ok(false);
         }
         for at in 0..self.nodes.len() {
