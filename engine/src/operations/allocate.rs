@@ -345,16 +345,15 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         pending: &mut Pending<'_>,
     ) -> Result<(), AllocateError> {
         let request = pending.request;
-        let mut known = self.known_places(request)?;
         let mut kept = Vec::new();
-        for (block, offset) in std::mem::take(&mut known) {
+        for (block, offset) in self.known_places(request)? {
             if pending.has_place(&block, offset) {
                 continue;
             }
             let lease = working.open(&block).await?.get(offset);
-            if let Some(lease) = lease.filter(|lease| self.keeps(request, lease)) {
-                kept.push((block, offset, lease.clone()));
-            }
+            let Some(lease) = lease.filter(|lease| self.keeps(request, lease)).cloned() else { continue };
+            self.settle_before(&lease).await?;
+            kept.push((block, offset, lease));
         }
         for match_by in [Match::Exactly, Match::PoolAndView, Match::Pool, Match::View] {
             for (at, want) in request.wants.iter().enumerate() {
@@ -383,6 +382,20 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             }
         }
         Ok(())
+    }
+
+    /// Settles the call that wrote a lease and has not answered yet. Who takes over from it would leave it with an
+    /// answer that is not true, or, should both fail, give the address back to nobody. The block moves by it, so the
+    /// swap that was planned on what is known now is refused, and the next round sees what is left.
+    async fn settle_before(&self, lease: &Lease) -> Result<(), AllocateError> {
+        if !self.needs_intents() {
+            return Ok(());
+        }
+        let Some(intent) = self.journal.look(|tables| tables.intent(lease.operation))? else { return Ok(()) };
+        if self.settle_one(lease.operation, intent).await? {
+            return Ok(());
+        }
+        Err(AllocateError::Busy { reason: format!("an earlier call for {lease} could not be settled") })
     }
 
     /// Where the ledger says that this attachment or owner has addresses. It may be wrong; the blocks tell.

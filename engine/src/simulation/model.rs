@@ -30,7 +30,7 @@ pub(super) struct Hand {
     pub(super) node: usize,
     pub(super) attachment: Attachment,
     owner: Owner,
-    operation: OperationId,
+    pub(super) operation: OperationId,
     /// The store lost the lease. Nothing is promised before a repair, but that a host which saw it does not give the
     /// address away.
     pub(super) is_lost: bool,
@@ -82,6 +82,9 @@ pub(super) struct Model {
     zombies: BTreeSet<OperationId>,
     /// Leases that a fault took away.
     lost: BTreeSet<OperationId>,
+    /// Leases that ended on another node, which cannot tell the one that holds them: a sticky owner moved, or an
+    /// operator freed the address.
+    moved: BTreeSet<OperationId>,
     /// Blocks whose marks a fault may have made wrong.
     unmarkable: BTreeSet<BlockId>,
     /// Listed blocks that a fault took away, and when.
@@ -138,6 +141,7 @@ impl Model {
             last_fault: BTreeMap::new(),
             zombies: BTreeSet::new(),
             lost: BTreeSet::new(),
+            moved: BTreeSet::new(),
             unmarkable: BTreeSet::new(),
             gone: BTreeMap::new(),
         }
@@ -639,10 +643,19 @@ impl Model {
             {
                 return Err(format!("{address} was taken from {old} on {} for {lease} on {}", old.node, lease.node));
             }
+            if let Some(old) = old
+                && old.node != lease.node
+            {
+                self.moved.insert(old.operation);
+            }
             news.push((offset, lease, old.is_none()));
         }
-        for (&offset, _) in &was {
+        let node = node_name(call.node);
+        for (&offset, lease) in &was {
             if !is.contains_key(&offset) {
+                if lease.node != node {
+                    self.moved.insert(lease.operation);
+                }
                 self.last_held.insert((id.clone(), offset), self.step);
             }
         }
@@ -790,7 +803,7 @@ impl Model {
             for (operation, attachment) in of {
                 let address = place.0.address_at(place.1);
                 let is_right = lease.is_some_and(|lease| lease.operation == *operation && lease.attachment == *attachment);
-                let was_taken_over = lease.is_some_and(|lease| matches!(lease.owner, Owner::Sticky { .. }));
+                let was_taken_over = self.moved.contains(operation);
                 let is_contradicted = contradicted.contains(&address) && lease.is_some();
                 if !is_right && !was_taken_over && !is_contradicted {
                     return Err(format!("{attachment} has a row for {address}, and the store has {lease:?}"));

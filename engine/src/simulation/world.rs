@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::model::{Model, Verdict, node_name};
+use super::model::{Hand, Model, Verdict, node_name};
 use super::process::{Answer, Clock, Process, ProcessEnvironment, Seat, Work};
 use super::runtime::{Runtime, State};
 use super::{Failure, Summary};
@@ -300,7 +300,7 @@ impl World {
         if self.random.happens(20)
             && let Some((block, offset, hand)) = self.model.some_held(self.random.position(64))
         {
-            return self.begin_operator(at, &block, offset, &hand.attachment);
+            return self.begin_operator(at, &block, offset, &hand);
         }
         let plans = Rc::clone(&self.plans);
         let Some(node) = self.nodes.get_mut(at) else { return Ok(()) };
@@ -318,14 +318,14 @@ impl World {
     }
 
     /// An operator frees an address, whoever has it.
-    fn begin_operator(&mut self, at: usize, block: &BlockId, offset: Offset, attachment: &Attachment) -> Verdict {
-        let address = block.address_at(offset);
+    fn begin_operator(&mut self, at: usize, block: &BlockId, offset: Offset, hand: &Hand) -> Verdict {
+        let (address, attachment) = (block.address_at(offset), &hand.attachment);
         if self.processes.iter().any(|process| process.attachments.contains(attachment)) {
             return Ok(());
         }
         self.model.drop_hand(block, offset);
         self.model.forgive(block, offset);
-        let work = Work::Delete(vec![Release::Address { space: block.space.clone(), address, operation: None }]);
+        let work = Work::Delete(vec![Release::Address { space: block.space.clone(), address, operation: Some(hand.operation) }]);
         self.begin(at, work, Vec::new())
     }
 
