@@ -11,7 +11,7 @@ use crate::intent::{HeldAddress, Intent, Purpose};
 use crate::lease::{Attachment, Lease, OperationId};
 use crate::ledger::{Journal, RowsMut, StorageError, Tables};
 use crate::offset::Offset;
-use crate::space::Space;
+use crate::space::{BlockId, Space};
 use crate::store::{ReadError, Store};
 
 /// What is to be freed.
@@ -137,6 +137,12 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                     if let Some(row) = tables.attachment(attachment)?.filter(|row| row.store == self.store_name) {
                         held = row.held;
                         tables.forget_attachment(attachment)?;
+                        // The hint goes now: once the address is free, it may be the same owner's again.
+                        for HeldAddress { block, offset, lease, .. } in &held {
+                            if let Some(lease) = lease {
+                                tables.forget_owner(block, *offset, lease)?;
+                            }
+                        }
                     }
                     of = attachment.clone();
                 }
@@ -146,8 +152,11 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 }
             },
             Release::Address { .. } => {
-                if let Some(lease) = held.first().and_then(|held| held.lease.as_ref()) {
+                if let Some(HeldAddress { block, offset, lease: Some(lease), .. }) = held.first() {
                     of = lease.attachment.clone();
+                    if self.needs_intents() {
+                        forget_known(tables, block, *offset, lease)?;
+                    }
                 }
             }
         }
@@ -198,6 +207,22 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             answers.push(Ok(answer));
         }
         Ok(answers)
+    }
+}
+
+/// Forgets a lease if the row of its attachment knows it, and with it the hint to its owner's address. Where the row
+/// knows nothing of it, the hint is of a newer lease.
+pub(super) fn forget_known<R: RowsMut>(
+    tables: &mut Tables<R>,
+    block: &BlockId,
+    offset: Offset,
+    lease: &Lease,
+) -> Result<(), StorageError> {
+    let is_it =
+        |held: &HeldAddress| held.block == *block && held.offset == offset && held.operation == lease.operation;
+    match tables.attachment(&lease.attachment)? {
+        Some(row) if row.held.iter().any(is_it) => tables.forget_lease(block, offset, lease),
+        _ => Ok(()),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Host;
 use super::edit::{Edit, Edited};
 use super::environment::Environment;
+use super::release::forget_known;
 use crate::intent::{Claim, HeldAddress, Intent, Past, Purpose};
 use crate::lease::{Attachment, Lease, OperationId};
 use crate::ledger::{Journal, StorageError, Tables};
@@ -201,7 +202,11 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         let is_settled = left.is_empty();
         self.journal.record(|tables| {
             for (block, offset, lease) in freed.freed {
-                tables.forget_lease(&block, offset, &lease)?;
+                if self.needs_intents() {
+                    forget_known(tables, &block, offset, &lease)?;
+                } else {
+                    tables.forget_lease(&block, offset, &lease)?;
+                }
                 tables.add_past(&Past { block, offset, lease, until: now })?;
             }
             if !freed.unsure_marks.is_empty() {
