@@ -12,7 +12,7 @@ use crate::address::Address;
 use crate::block::{Block, Fullness};
 use crate::index::Index;
 use crate::intent::{Purpose, Seen};
-use crate::lease::{Attachment, Lease, OperationId, Owner};
+use crate::lease::{Attachment, BootId, Lease, OperationId, Owner};
 use crate::ledger::memory::MemoryLedger;
 use crate::ledger::Journal;
 use crate::offset::Offset;
@@ -65,6 +65,8 @@ pub(super) struct Model {
     ledgers: Vec<Rc<MemoryLedger>>,
     /// In a ledger everything is exact, and nothing is under way between steps.
     is_local: bool,
+    /// The boot of the host of a ledger.
+    boot: BootId,
     pub(super) step: u64,
     blocks: BTreeMap<BlockId, Known<Block>>,
     indexes: BTreeMap<Space, Known<Index>>,
@@ -74,6 +76,8 @@ pub(super) struct Model {
     last_held: BTreeMap<Place, u64>,
     /// Since which step a block has had room for a plan's view without a break; `u64::MAX` when it has none.
     room_since: BTreeMap<(usize, BlockId), u64>,
+    /// The last step at which a lease followed another at an address.
+    last_followed: BTreeMap<Place, u64>,
     /// The last step at which the index marked a block.
     last_marked: BTreeMap<BlockId, u64>,
     /// The last step at which a fault changed a block.
@@ -125,17 +129,19 @@ pub(super) fn node_name(node: usize) -> Arc<str> {
 }
 
 impl Model {
-    pub(super) fn new(plans: Rc<Vec<Plan>>, ledgers: Vec<Rc<MemoryLedger>>, is_local: bool) -> Self {
+    pub(super) fn new(plans: Rc<Vec<Plan>>, ledgers: Vec<Rc<MemoryLedger>>, is_local: bool, boot: BootId) -> Self {
         Self {
             plans,
             ledgers,
             is_local,
+            boot,
             step: 0,
             blocks: BTreeMap::new(),
             indexes: BTreeMap::new(),
             hands: BTreeMap::new(),
             calls: BTreeMap::new(),
             last_held: BTreeMap::new(),
+            last_followed: BTreeMap::new(),
             room_since: BTreeMap::new(),
             last_marked: BTreeMap::new(),
             last_fault: BTreeMap::new(),
@@ -207,7 +213,8 @@ impl Model {
     }
 
     /// A boot is over, and in a ledger all leases that die with it are.
-    pub(super) fn let_go_of_boot(&mut self, node: usize) {
+    pub(super) fn let_go_of_boot(&mut self, node: usize, boot: BootId) {
+        self.boot = boot;
         self.hands.retain(|_, hand| hand.node != node || matches!(hand.owner, Owner::Sticky { .. } | Owner::Named(_)));
     }
 
@@ -290,7 +297,9 @@ impl Model {
                         return Err(format!("the lease of {address} names {} and not {attachment}", lease.attachment));
                     }
                 }
-                Some(lease) if may_follow(&request.owner, attachment, &node_name(call.node), lease) => {}
+                // Another sandbox of the same owner has it already, and may even be deleted again.
+                Some(lease) if may_follow(&request.owner, attachment, &node_name(call.node), lease) => continue,
+                _ if self.last_followed.get(&place).is_some_and(|&last| last >= call.started) => continue,
                 _ if is_faulty => is_lost = true,
                 found => return Err(format!("{attachment} was told {address}, but the store has {found:?}")),
             }
@@ -393,10 +402,17 @@ impl Model {
     }
 
     /// The answer to a CHECK of something that is in its caller's hands.
-    pub(super) fn checked(&self, attachment: &Attachment, is_fine: bool) -> Verdict {
-        let has_hands = self.hands.values().any(|hand| hand.attachment == *attachment);
-        let is_lost = self.hands.values().any(|hand| hand.attachment == *attachment && hand.is_lost);
-        if has_hands && !is_lost && !is_fine {
+    pub(super) fn checked(&self, process: usize, attachment: &Attachment, n_addresses: usize, is_fine: bool) -> Verdict {
+        let started = self.calls.get(&process).map_or(0, |call| call.started);
+        let mine = || self.hands.iter().filter(|(_, hand)| hand.attachment == *attachment);
+        // While another sandbox of the same owner takes over, and may yet give back, either answer is true.
+        let is_disputed = mine().count() != n_addresses
+            || mine().any(|(place, hand)| {
+                hand.is_lost
+                    || self.lease(place).is_none_or(|lease| lease.operation != hand.operation)
+                    || self.last_followed.get(place).is_some_and(|&last| last >= started)
+            });
+        if n_addresses > 0 && !is_disputed && !is_fine {
             return Err(format!("CHECK of {attachment} failed, which has its addresses"));
         }
         Ok(())
@@ -460,17 +476,9 @@ impl Model {
         }
     }
 
-    /// An index of a ledger, as it is after a step.
-    pub(super) fn local_index(&mut self, process: Option<usize>, space: &Space, index: Index) -> Verdict {
-        if self.indexes.get(space).is_some_and(|known| *known.object == index) {
-            return Ok(());
-        }
+    /// An index of a ledger, as it is after a step: to be told before the blocks that changed in the same transaction.
+    pub(super) fn local_index(&mut self, space: &Space, index: Index) {
         self.indexes.insert(space.clone(), Known { object: Rc::new(index), identity: 1 });
-        if process.is_some() {
-            let known: Vec<BlockId> = self.blocks.keys().filter(|id| id.space == *space).cloned().collect();
-            known.iter().try_for_each(|id| self.judge_mark(id))?;
-        }
-        Ok(())
     }
 
     pub(super) fn epoch(&self, space: &Space) -> u64 {
@@ -640,8 +648,12 @@ impl Model {
             let address = id.address_at(offset);
             if let Some(old) = old
                 && !may_follow(&old.owner, &old.attachment, &old.node, lease)
+                && !(self.is_local && old.boot.is_some_and(|boot| boot != self.boot))
             {
                 return Err(format!("{address} was taken from {old} on {} for {lease} on {}", old.node, lease.node));
+            }
+            if old.is_some() {
+                self.last_followed.insert((id.clone(), offset), self.step);
             }
             if let Some(old) = old
                 && old.node != lease.node

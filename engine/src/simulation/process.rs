@@ -78,6 +78,8 @@ pub(super) struct Process {
     pub(super) node: usize,
     pub(super) attachments: Vec<Attachment>,
     pub(super) wakes: Rc<Cell<u64>>,
+    /// How many addresses a CHECK asks for.
+    pub(super) n_addresses: usize,
     /// The runtime has gone on without it.
     pub(super) is_abandoned: bool,
     future: Pin<Box<dyn Future<Output = Answer>>>,
@@ -151,7 +153,7 @@ impl Process {
             yield_once().await;
             answer
         };
-        Self { id, node, attachments, wakes, is_abandoned: false, future: Box::pin(future) }
+        Self { id, node, attachments, wakes, n_addresses: 0, is_abandoned: false, future: Box::pin(future) }
     }
 
     /// A call against the ledger of this host. With `dies`, the process is killed before the commit.
@@ -170,7 +172,7 @@ impl Process {
             yield_once().await;
             answer.unwrap_or_else(Answer::Broken)
         };
-        Self { id, node, attachments, wakes, is_abandoned: false, future: Box::pin(future) }
+        Self { id, node, attachments, wakes, n_addresses: 0, is_abandoned: false, future: Box::pin(future) }
     }
 
     /// Goes on until the next wait.

@@ -153,7 +153,7 @@ impl World {
             mode,
             calls_random: Rc::new(RefCell::new(Random::new(random.bits()))),
             clock: Rc::default(),
-            model: Model::new(Rc::clone(&plans), ledgers, mode == Mode::Local),
+            model: Model::new(Rc::clone(&plans), ledgers, mode == Mode::Local, seat(0).boot),
             plans,
             store,
             nodes,
@@ -340,6 +340,10 @@ impl World {
         };
         let is_repair = matches!(work, Work::Reinsert(_) | Work::Thaw(_) | Work::Freeze(..));
         self.model.begin(id, at, requests, is_repair)?;
+        let n_addresses = match &work {
+            Work::Check(checks) => checks.iter().map(|check| check.addresses.len()).sum(),
+            _ => 0,
+        };
         let deadline = self.clock.now() + 500 + self.random.below(20_000);
         let Some(node) = self.nodes.get(at) else { return Ok(()) };
         let environment = ProcessEnvironment {
@@ -350,13 +354,14 @@ impl World {
             wakes: Rc::new(Cell::new(0)),
         };
         let seat = node.seat.clone();
-        let process = if self.mode == Mode::Local {
+        let mut process = if self.mode == Mode::Local {
             let dies = self.random.happens(60);
             Process::in_ledger((id, at), work, attachments, seat, environment, dies)
         } else {
             let client = Client::new(&self.store, id, at);
             Process::in_cluster((id, at), work, attachments, seat, client, environment)
         };
+        process.n_addresses = n_addresses;
         self.processes.push(process);
         Ok(())
     }
@@ -394,7 +399,7 @@ impl World {
                 for (attachment, answer) in process.attachments.iter().zip(answers) {
                     let is_unread = matches!(answer, Err(crate::operations::CheckError::Store(_)));
                     if !self.is_muddled(at, attachment) {
-                        self.model.checked(attachment, answer.is_ok() || is_unread)?;
+                        self.model.checked(process.id, attachment, process.n_addresses, answer.is_ok() || is_unread)?;
                     }
                 }
             }
@@ -513,7 +518,7 @@ impl World {
         node.seat.boot = boot;
         node.booted = self.clock.now();
         if self.mode == Mode::Local {
-            self.model.let_go_of_boot(at);
+            self.model.let_go_of_boot(at, boot);
             for sandbox in &mut node.runtime.sandboxes {
                 sandbox.state = State::Gone;
             }
@@ -592,11 +597,11 @@ impl World {
             Ok(())
         });
         looked.map_err(|error| error.to_string())?;
+        for (space, index) in indexes {
+            self.model.local_index(&space, index);
+        }
         for (id, block) in blocks {
             self.model.local_block(process, &id, block)?;
-        }
-        for (space, index) in indexes {
-            self.model.local_index(process, &space, index)?;
         }
         Ok(())
     }
