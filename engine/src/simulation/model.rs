@@ -699,6 +699,11 @@ impl Model {
         if request.wants.iter().any(|want| want.exactly == Some(address)) {
             return Ok(());
         }
+        // In one transaction, an earlier request of the batch may have had it for the same owner.
+        let is_sibling = |other: &&Allocate| is_same_owner(&other.owner, &request.owner);
+        if self.is_local && call.requests.iter().filter(is_sibling).count() > 1 {
+            return Ok(());
+        }
         let offsets = want.view.offsets(id.number);
         if let Some(lower) = after.lowest_free(&offsets)
             && lower < offset

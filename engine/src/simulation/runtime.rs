@@ -181,6 +181,9 @@ impl Runtime {
         for sandbox in &mut self.sandboxes {
             if !sandbox.is_busy && sandbox.state != State::Gone && random.happens(200) {
                 sandbox.state = State::Forgotten;
+            }
+            // A sticky name outlives the boot that its sandbox died with.
+            if matches!(sandbox.state, State::Gone | State::Forgotten) {
                 lets_go.push(sandbox.attachment.clone());
             }
         }

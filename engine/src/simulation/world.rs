@@ -405,6 +405,9 @@ impl World {
             }
             _ => {}
         }
+        if !matches!(answer, Answer::Added(_) | Answer::Deleted(_) | Answer::Broken(_)) || process.n_addresses > 0 {
+            return Ok(());
+        }
         let Some(node) = self.nodes.get_mut(at) else { return Ok(()) };
         for (n, attachment) in process.attachments.iter().enumerate() {
             for sandbox in node.runtime.those(std::slice::from_ref(attachment)) {
@@ -496,7 +499,7 @@ impl World {
 
     fn leave_sandboxes(&mut self, process: &Process, is_over: bool) {
         let Some(node) = self.nodes.get_mut(process.node) else { return };
-        if process.is_abandoned {
+        if process.is_abandoned || process.n_addresses > 0 {
             return;
         }
         for sandbox in node.runtime.those(&process.attachments) {
