@@ -203,11 +203,18 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         let mut failed: Vec<(Pending<'_>, AllocateError)> = Vec::new();
         let mut backoff = Backoff::default();
         loop {
-            let mut planned = Vec::with_capacity(pending.len());
+            let mut planned: Vec<Pending<'_>> = Vec::with_capacity(pending.len());
+            let mut waiting = Vec::new();
             for mut request in pending {
                 match self.place_all(&mut working, &mut request, &mut sharings).await {
                     Ok(()) => planned.push(request),
                     Err(AllocateError::Storage(error)) => return Err(error),
+                    // What another request of the batch is about to take may yet be refused.
+                    Err(AllocateError::RangeFull { .. } | AllocateError::AlreadyHeld { .. })
+                        if !planned.iter().all(Pending::is_complete) =>
+                    {
+                        waiting.push(request.taken_back(&mut working));
+                    }
                     Err(error) => failed.push((request.taken_back(&mut working), error)),
                 }
             }
@@ -232,10 +239,12 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 let error = request.unknown(&unknown).cloned().unwrap_or(AllocateError::Superseded);
                 failed.push((request, error));
             }
-            if pending.iter().all(Pending::is_complete) {
+            let is_contended = !pending.iter().all(Pending::is_complete);
+            if !is_contended && waiting.is_empty() {
                 break;
             }
-            if !backoff.pause(self.environment).await {
+            pending.append(&mut waiting);
+            if is_contended && !backoff.pause(self.environment).await {
                 let late = pending.extract_if(.., |request| !request.is_complete());
                 let busy = || AllocateError::Busy { reason: "other writers were faster".to_owned() };
                 failed.extend(late.map(|request| (request, busy())));
