@@ -224,6 +224,12 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 for request in pending.extract_if(.., |request| superseded.contains(&request.at)) {
                     failed.push((request.taken_back(&mut working), AllocateError::Superseded));
                 }
+                if !superseded.is_empty() {
+                    // The others were placed around it: what it leaves may be lower.
+                    waiting.extend(pending.into_iter().map(|request| request.taken_back(&mut working)));
+                    pending = waiting;
+                    continue;
+                }
             }
             let Swapped { refused, mut unknown } = working.swap_changed().await;
             if !self.needs_intents()
