@@ -458,12 +458,16 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             let reason = "the address is not of the space's family".to_owned();
             return Err(AllocateError::Busy { reason });
         };
-        match working.open(&block).await?.get(offset) {
+        match working.open(&block).await?.get(offset).cloned() {
             // One address does not serve two wants of a request either.
-            Some(lease) if !self.keeps(pending.request, lease) || lease.operation == pending.operation => {
-                Err(AllocateError::AlreadyHeld { asked, held_by: Box::new(lease.clone()) })
+            Some(lease) if !self.keeps(pending.request, &lease) || lease.operation == pending.operation => {
+                Err(AllocateError::AlreadyHeld { asked, held_by: Box::new(lease) })
             }
-            _ => Ok((block, offset)),
+            Some(lease) => {
+                self.settle_before(&lease).await?;
+                Ok((block, offset))
+            }
+            None => Ok((block, offset)),
         }
     }
 

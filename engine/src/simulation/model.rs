@@ -272,6 +272,14 @@ impl Model {
             return Err(format!("{attachment} got {} addresses for {} wants", allocated.len(), wants.len()));
         }
         if call.is_abandoned {
+            // What it took over from the sandbox before it, it keeps, whether anybody hears of it or not.
+            for (want, allocated) in wants.iter().zip(allocated) {
+                let block = want.space().block_of(allocated.address).ok_or("an address of the wrong family")?;
+                let place = (block, Offset::of(allocated.address));
+                if self.lease(&place).is_some_and(|lease| lease.operation == allocated.operation) {
+                    self.hands.remove(&place);
+                }
+            }
             return Ok(());
         }
         let mut taken = Vec::new();
@@ -768,6 +776,7 @@ impl Model {
             (Some(_), None) => true,
             (None, _) => false,
         };
+        let mut passed = Vec::new();
         for ((_, offset), hand) in self.hands.range_mut((id.clone(), Offset::ZERO)..=(id.clone(), Offset::LAST)) {
             let address = id.address_at(*offset);
             let lease = after.get(*offset);
@@ -782,11 +791,23 @@ impl Model {
             if hand.is_lost && (!is_new || !knows_better || call.is_repair) {
                 continue;
             }
+            // It had passed to a later sandbox of the owner, whose call was through: that one may be deleted.
+            let old = before.and_then(|known| known.object.get(*offset));
+            if let Some(old) = old.filter(|old| old.operation != hand.operation && lease.is_none())
+                && let Some(ledger) = self.ledgers.get(hand.node)
+                && let Ok(None) = ledger.look(|tables| tables.intent(old.operation))
+            {
+                passed.push((id.clone(), *offset));
+                continue;
+            }
             return Err(format!(
                 "{address} is in the hands of {}, and the block gives it to {}",
                 hand.attachment,
                 lease.map_or_else(|| "nobody".to_owned(), ToString::to_string)
             ));
+        }
+        for place in passed {
+            self.hands.remove(&place);
         }
         Ok(())
     }
