@@ -31,6 +31,8 @@ pub(super) struct Hand {
     pub(super) attachment: Attachment,
     owner: Owner,
     pub(super) operation: OperationId,
+    /// Since which step the address has been in this owner's hands without a break.
+    since: u64,
     /// The store lost the lease. Nothing is promised before a repair, but that a host which saw it does not give the
     /// address away.
     pub(super) is_lost: bool,
@@ -327,6 +329,7 @@ impl Model {
                 attachment: attachment.clone(),
                 owner: request.owner.clone(),
                 operation: allocated.operation,
+                since: self.hands.get(&place).map_or(self.step, |before| before.since),
                 is_lost,
             };
             self.hands.insert(place, hand);
@@ -363,7 +366,9 @@ impl Model {
             // Asking for this very address beside it may have used it up.
             let still = |place: &&Place| {
                 self.hands.get(*place).is_some_and(|hand| {
-                    !hand.is_lost && (hand.attachment == request.attachment || is_same_owner(&hand.owner, &request.owner))
+                    !hand.is_lost
+                        && hand.since <= call.started
+                        && (hand.attachment == request.attachment || is_same_owner(&hand.owner, &request.owner))
                 })
             };
             let before: Vec<&Place> =
