@@ -6,9 +6,9 @@
 #![expect(clippy::print_stdout, reason = "it is a program for people")]
 
 use std::ops::Range;
+use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, bail};

@@ -218,8 +218,7 @@ pub(super) fn forget_known<R: RowsMut>(
     offset: Offset,
     lease: &Lease,
 ) -> Result<(), StorageError> {
-    let is_it =
-        |held: &HeldAddress| held.block == *block && held.offset == offset && held.operation == lease.operation;
+    let is_it = |held: &HeldAddress| held.block == *block && held.offset == offset && held.operation == lease.operation;
     match tables.attachment(&lease.attachment)? {
         Some(row) if row.held.iter().any(is_it) => tables.forget_lease(block, offset, lease),
         _ => Ok(()),

@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::world::{Plan, ELSEWHERE};
+use super::world::{ELSEWHERE, Plan};
 use crate::address::Address;
 use crate::block::{Block, Fullness};
 use crate::index::Index;
 use crate::intent::{Purpose, Seen};
 use crate::lease::{Attachment, BootId, Lease, OperationId, Owner};
-use crate::ledger::memory::MemoryLedger;
 use crate::ledger::Journal;
+use crate::ledger::memory::MemoryLedger;
 use crate::offset::Offset;
 use crate::operations::{Allocate, AllocateError, Allocated, Want};
 use crate::space::{BlockId, Space};
@@ -221,11 +221,7 @@ impl Model {
     }
 
     /// An answer to an ADD.
-    pub(super) fn answered(
-        &mut self,
-        process: usize,
-        answers: &[Result<Vec<Allocated>, AllocateError>],
-    ) -> Verdict {
+    pub(super) fn answered(&mut self, process: usize, answers: &[Result<Vec<Allocated>, AllocateError>]) -> Verdict {
         let Some(call) = self.calls.remove(&process) else { return Err("an answer without a question".to_owned()) };
         let verdict = self.judge_answers(&call, answers);
         self.calls.insert(process, call);
@@ -338,19 +334,11 @@ impl Model {
     }
 
     /// Durable before visible: the row of the attachment is there when its caller hears of it.
-    fn judge_recorded(
-        &self,
-        node: usize,
-        attachment: &Attachment,
-        place: &Place,
-        operation: OperationId,
-    ) -> Verdict {
+    fn judge_recorded(&self, node: usize, attachment: &Attachment, place: &Place, operation: OperationId) -> Verdict {
         let ledger = self.ledgers.get(node).ok_or("no such node")?;
         let row = ledger.look(|tables| tables.attachment(attachment)).map_err(|error| error.to_string())?;
         let is_there = row.is_some_and(|row| {
-            row.held
-                .iter()
-                .any(|held| held.block == place.0 && held.offset == place.1 && held.operation == operation)
+            row.held.iter().any(|held| held.block == place.0 && held.offset == place.1 && held.operation == operation)
         });
         let address = place.0.address_at(place.1);
         if is_there { Ok(()) } else { Err(format!("{attachment} was told {address}, and the ledger does not know")) }
@@ -421,7 +409,13 @@ impl Model {
     }
 
     /// The answer to a CHECK of something that is in its caller's hands.
-    pub(super) fn checked(&self, process: usize, attachment: &Attachment, n_addresses: usize, is_fine: bool) -> Verdict {
+    pub(super) fn checked(
+        &self,
+        process: usize,
+        attachment: &Attachment,
+        n_addresses: usize,
+        is_fine: bool,
+    ) -> Verdict {
         let started = self.calls.get(&process).map_or(0, |call| call.started);
         let mine = || self.hands.iter().filter(|(_, hand)| hand.attachment == *attachment);
         // While another sandbox of the same owner takes over, and may yet give back, either answer is true.
@@ -514,7 +508,12 @@ impl Model {
 
     // --- changes ---
 
-    pub(super) fn index_changed(&mut self, writer: Option<usize>, space: &Space, after: Option<(Rc<Index>, u64)>) -> Verdict {
+    pub(super) fn index_changed(
+        &mut self,
+        writer: Option<usize>,
+        space: &Space,
+        after: Option<(Rc<Index>, u64)>,
+    ) -> Verdict {
         let before = match after {
             Some((object, identity)) => self.indexes.insert(space.clone(), Known { object, identity }),
             None => self.indexes.remove(space),
@@ -559,7 +558,10 @@ impl Model {
                 return Ok(());
             }
         }
-        Err(format!("the index calls {id} {:?}, it is {fullness:?}, and no intent says so", index.object.mark(id.number)))
+        Err(format!(
+            "the index calls {id} {:?}, it is {fullness:?}, and no intent says so",
+            index.object.mark(id.number)
+        ))
     }
 
     pub(super) fn block_changed(
@@ -598,8 +600,7 @@ impl Model {
             if offsets.is_empty() {
                 continue;
             }
-            let has_room =
-                self.blocks.get(id).is_none_or(|known| known.object.lowest_free(&offsets).is_some());
+            let has_room = self.blocks.get(id).is_none_or(|known| known.object.lowest_free(&offsets).is_some());
             let since = self.room_since.entry((at, id.clone())).or_insert(0);
             if !has_room {
                 *since = u64::MAX;
@@ -612,7 +613,9 @@ impl Model {
     fn fault(&mut self, id: &BlockId, before: Option<&Known<Block>>, after: Option<&Block>) {
         self.last_fault.insert(id.clone(), self.step);
         self.unmarkable.insert(id.clone());
-        if after.is_none() && self.indexes.get(&id.space).is_some_and(|index| index.object.existing().contains(id.number)) {
+        if after.is_none()
+            && self.indexes.get(&id.space).is_some_and(|index| index.object.existing().contains(id.number))
+        {
             self.gone.insert(id.clone(), self.step);
         }
         let operations = |block: Option<&Block>| -> BTreeMap<Offset, OperationId> {
@@ -714,7 +717,8 @@ impl Model {
             return Ok(());
         };
         let want = request.wants.iter().find(|want| want.pool.cidr() == lease.pool && want.space() == id.space);
-        let want = want.ok_or_else(|| format!("{address} was taken for a pool that {} does not want", lease.attachment))?;
+        let want =
+            want.ok_or_else(|| format!("{address} was taken for a pool that {} does not want", lease.attachment))?;
         if request.wants.iter().any(|want| want.exactly == Some(address)) {
             return Ok(());
         }
@@ -744,9 +748,8 @@ impl Model {
             if want.view.offsets(number).is_empty() || !has_room {
                 continue;
             }
-            let marks = |index: &Option<Index>| {
-                index.as_ref().is_some_and(|index| index.mark(number) != Fullness::Open)
-            };
+            let marks =
+                |index: &Option<Index>| index.as_ref().is_some_and(|index| index.mark(number) != Fullness::Open);
             let is_marked = self.is_marked(&block)
                 || self.last_marked.get(&block) >= Some(&call.started)
                 || marks(&remembered)
@@ -851,7 +854,8 @@ impl Model {
             let lease = self.lease(place);
             for (operation, attachment) in of {
                 let address = place.0.address_at(place.1);
-                let is_right = lease.is_some_and(|lease| lease.operation == *operation && lease.attachment == *attachment);
+                let is_right =
+                    lease.is_some_and(|lease| lease.operation == *operation && lease.attachment == *attachment);
                 let was_taken_over = self.moved.contains(operation);
                 let is_contradicted = contradicted.contains(&address);
                 if !is_right && !was_taken_over && !is_contradicted {
@@ -862,7 +866,8 @@ impl Model {
         for (id, known) in &self.blocks {
             for (offset, lease) in known.object.iter() {
                 let place = (id.clone(), offset);
-                let has_row = rows.get(&place).is_some_and(|of| of.iter().any(|(operation, _)| *operation == lease.operation));
+                let has_row =
+                    rows.get(&place).is_some_and(|of| of.iter().any(|(operation, _)| *operation == lease.operation));
                 let address = id.address_at(offset);
                 if !has_row && !self.zombies.contains(&lease.operation) && &*lease.node != ELSEWHERE {
                     return Err(format!("{lease} holds {address}, and no attachment says so"));
@@ -896,7 +901,10 @@ impl Model {
             }
             let mark = index.map_or(Fullness::Open, |index| index.object.mark(id.number));
             if mark > known.object.fullness() {
-                return Err(format!("the index calls {id} {mark:?} at the end, and it is {:?}", known.object.fullness()));
+                return Err(format!(
+                    "the index calls {id} {mark:?} at the end, and it is {:?}",
+                    known.object.fullness()
+                ));
             }
         }
         Ok(())

@@ -9,9 +9,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::host::HostFacts;
+use crate::lease::{Attachment, BootId};
 use crate::ledger::memory::{MemoryLedger, MemoryRows};
 use crate::ledger::{StorageError, Tables};
-use crate::lease::{Attachment, BootId};
 use crate::operations::{
     Allocate, AllocateError, Allocated, Check, CheckError, Collect, Environment, Host, Reinserted, Release,
     ReleaseError, Released, Settled,
@@ -221,14 +221,19 @@ fn transact(
     (unit.into_tables(), answer)
 }
 
-async fn carry_out<S: Store, J: crate::ledger::Journal, E: Environment>(host: &Host<'_, S, J, E>, work: Work) -> Answer {
+async fn carry_out<S: Store, J: crate::ledger::Journal, E: Environment>(
+    host: &Host<'_, S, J, E>,
+    work: Work,
+) -> Answer {
     let answer = match work {
         Work::Add(requests) => host.allocate(&requests).await.map(Answer::Added),
         Work::Delete(requests) => host.release(&requests).await.map(Answer::Deleted),
         Work::Check(requests) => host.check(&requests).await.map(Answer::Checked),
         Work::Collect(list) => host.collect(&list).await.map(Answer::Collected),
         Work::Settle { older_than } => host.settle(older_than).await.map(Answer::Settled),
-        Work::Freeze(space, epoch) => Ok(Answer::Frozen(host.carry_out_freeze(&space, epoch, "an operator repairs it").await)),
+        Work::Freeze(space, epoch) => {
+            Ok(Answer::Frozen(host.carry_out_freeze(&space, epoch, "an operator repairs it").await))
+        }
         Work::Reinsert(space) => host.reinsert(&space).await.map(Answer::Reinserted),
         Work::Thaw(space) => Ok(Answer::Thawed(host.thaw(&space).await)),
     };

@@ -61,7 +61,13 @@ pub(super) struct Plot {
 
 impl Runtime {
     /// Chooses the next call; `None` when there is nothing to do.
-    pub(super) fn plot(&mut self, random: &mut Random, node: usize, plans: &Rc<Vec<Plan>>, may_add: bool) -> Option<Plot> {
+    pub(super) fn plot(
+        &mut self,
+        random: &mut Random,
+        node: usize,
+        plans: &Rc<Vec<Plan>>,
+        may_add: bool,
+    ) -> Option<Plot> {
         match random.below(100) {
             0..42 if may_add => {
                 let n = if random.happens(150) { 2 + random.below(4) } else { 1 };
@@ -188,16 +194,19 @@ impl Runtime {
             }
         }
         let alive = |sandbox: &&Sandbox| !matches!(sandbox.state, State::Gone | State::Forgotten);
-        let valid = self.sandboxes.iter().filter(alive).map(|sandbox| {
-            (Arc::clone(&sandbox.attachment.container), Arc::clone(&sandbox.attachment.interface))
-        });
+        let valid = self
+            .sandboxes
+            .iter()
+            .filter(alive)
+            .map(|sandbox| (Arc::clone(&sandbox.attachment.container), Arc::clone(&sandbox.attachment.interface)));
         let list = Collect { network: NETWORK.into(), valid: valid.collect::<BTreeSet<_>>(), grace: GRACE };
         Some(Plot { work: Work::Collect(list), attachments: Vec::new(), lets_go })
     }
 
     fn choose(&self, random: &mut Random, fits: impl Fn(&Sandbox) -> bool) -> Option<usize> {
-        let fitting: Vec<usize> =
-            (0..self.sandboxes.len()).filter(|&at| self.sandboxes.get(at).is_some_and(|it| !it.is_busy && fits(it))).collect();
+        let fitting: Vec<usize> = (0..self.sandboxes.len())
+            .filter(|&at| self.sandboxes.get(at).is_some_and(|it| !it.is_busy && fits(it)))
+            .collect();
         fitting.get(random.position(fitting.len())).copied()
     }
 

@@ -269,8 +269,9 @@ impl World {
     /// Lets a process that does not wait for time go on.
     fn go_on(&mut self) -> Verdict {
         let now = self.clock.now();
-        let ready: Vec<usize> =
-            (0..self.processes.len()).filter(|&at| self.processes.get(at).is_some_and(|it| it.wakes.get() <= now)).collect();
+        let ready: Vec<usize> = (0..self.processes.len())
+            .filter(|&at| self.processes.get(at).is_some_and(|it| it.wakes.get() <= now))
+            .collect();
         let Some(&at) = ready.get(self.random.position(ready.len())) else {
             let next = self.processes.iter().map(|process| process.wakes.get()).min();
             self.clock.advance_to(next.unwrap_or(now));
@@ -325,7 +326,11 @@ impl World {
         }
         self.model.drop_hand(block, offset);
         self.model.forgive(block, offset);
-        let work = Work::Delete(vec![Release::Address { space: block.space.clone(), address, operation: Some(hand.operation) }]);
+        let work = Work::Delete(vec![Release::Address {
+            space: block.space.clone(),
+            address,
+            operation: Some(hand.operation),
+        }]);
         self.begin(at, work, Vec::new())
     }
 
@@ -732,8 +737,11 @@ fn short(answer: &Answer) -> String {
         Answer::Deleted(answers) | Answer::Collected(answers) => {
             let text = |answer: &Result<crate::Released, crate::ReleaseError>| match answer {
                 Ok(released) => {
-                    let freed: Vec<String> =
-                        released.freed.iter().map(|(address, lease)| format!("{address} {}", lease.operation)).collect();
+                    let freed: Vec<String> = released
+                        .freed
+                        .iter()
+                        .map(|(address, lease)| format!("{address} {}", lease.operation))
+                        .collect();
                     format!("freed {freed:?} queued {:?} ambiguous {}", released.queued, released.ambiguous.len())
                 }
                 Err(error) => format!("error: {error}"),
@@ -766,10 +774,17 @@ fn change_text(key: &Key, after: Option<&Object>) -> String {
                 .map(|(offset, lease)| format!(".{offset} {} {}", lease.attachment.container, lease.operation))
                 .collect();
             let frozen = if block.is_frozen() { " FROZEN" } else { "" };
-            format!("{id} epoch {} seq {}{frozen}: {} held, {}", block.epoch(), block.sequence(), block.n_used(), leases.join(", "))
+            format!(
+                "{id} epoch {} seq {}{frozen}: {} held, {}",
+                block.epoch(),
+                block.sequence(),
+                block.n_used(),
+                leases.join(", ")
+            )
         }
         (Key::Index(space), Some(Object::Index(_, index))) => {
-            let list = |set: &crate::BlockSet| set.iter().map(|number| number.get().to_string()).collect::<Vec<_>>().join(" ");
+            let list =
+                |set: &crate::BlockSet| set.iter().map(|number| number.get().to_string()).collect::<Vec<_>>().join(" ");
             format!(
                 "index of {space} epoch {} seq {}: existing {}; full {}; but zero {}; frozen {:?}",
                 index.epoch(),

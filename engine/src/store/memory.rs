@@ -178,7 +178,11 @@ impl MemoryStore {
     /// Cuts a group of clients off, or lets them in again.
     pub fn set_cut_off(&self, group: usize, is_cut_off: bool) {
         let cut_off = &mut self.state.borrow_mut().cut_off;
-        if is_cut_off { cut_off.insert(group) } else { cut_off.remove(&group) };
+        if is_cut_off {
+            cut_off.insert(group)
+        } else {
+            cut_off.remove(&group)
+        };
     }
 
     /// Lets everybody in again.

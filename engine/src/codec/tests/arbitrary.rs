@@ -286,7 +286,11 @@ pub(super) fn any_intent() -> BoxedStrategy<Intent> {
         vec(any_claim(), 0..3).prop_map(Purpose::Undo),
         vec(any_held(), 0..3).prop_map(Purpose::Release),
         vec(any_block_id(), 0..3).prop_map(Purpose::Recheck),
-        (any_space(), any::<String>()).prop_map(|(space, reason)| Purpose::Freeze { space, reason }),
+        (any_space(), any::<u64>(), any::<String>()).prop_map(|(space, epoch, reason)| Purpose::Freeze {
+            space,
+            epoch,
+            reason
+        }),
     ];
     (any_attachment(), any_name(), any_boot(), any_time(), purpose)
         .prop_map(|(attachment, store, boot, opened, purpose)| Intent { attachment, store, boot, opened, purpose })

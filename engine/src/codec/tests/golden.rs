@@ -240,7 +240,7 @@ fn the_encoding_of_every_kind_stays() {
     check("intent-undo", &operation, &intent(Purpose::Undo(vec![claim(None)])));
     check("intent-release", &operation, &intent(Purpose::Release(attachment().1.held)));
     check("intent-recheck", &operation, &intent(Purpose::Recheck(vec![id.clone()])));
-    let freeze = Purpose::Freeze { space: private_v6(), reason: "it is older".to_owned() };
+    let freeze = Purpose::Freeze { space: private_v6(), epoch: 3, reason: "it is older".to_owned() };
     check("intent-freeze", &operation, &intent(freeze));
     let seen = Seen { epoch: 1, sequence: 65_536, identity: b"uid".to_vec() };
     check("seen-block", &keys::block(&id), &seen);

@@ -177,7 +177,7 @@ pub(super) enum StoredPurpose {
     Undo(Vec<StoredClaim>),
     Release(Vec<StoredHeld>),
     Recheck(Vec<StoredBlockId>),
-    Freeze(StoredSpace, String),
+    Freeze(StoredSpace, u64, String),
 }
 
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
