@@ -243,22 +243,20 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
         let mut backoff = Backoff::default();
         loop {
             let create = Swap { expected: Version::absent(), object: Object::Block(id.clone(), block.clone()) };
-            match self.swap_one(create).await {
-                Outcome::Accepted { .. } | Outcome::Refused => break,
-                Outcome::Unknown { reason } => {
-                    if !backoff.pause(self.host.environment).await {
-                        return Err(AllocateError::Busy { reason });
-                    }
-                }
+            let reason = match self.swap_one(create).await {
+                Outcome::Accepted { .. } => break,
+                // Somebody else made it, or the store would not have it; what is not there must not be listed.
+                Outcome::Refused if self.host.store.read_block(id).await?.is_some() => break,
+                Outcome::Refused => format!("the store does not let block {id} be made"),
+                Outcome::Unknown { reason } => reason,
+            };
+            if !backoff.pause(self.host.environment).await {
+                return Err(AllocateError::Busy { reason });
             }
         }
         self.list(id).await?;
         match self.host.store.read_block(id).await? {
-            Some(stored) => {
-                let Stored { version, identity, object } = stored;
-                self.blocks.insert(id.clone(), WorkingBlock { version, identity, block: object, changed: false });
-                Ok(())
-            }
+            Some(stored) => self.take_in(id, stored).await,
             None => {
                 let epoch = self.index(&id.space).await?.index.epoch();
                 self.host.freeze(&id.space, epoch, format!("block {id} is listed in the index and gone")).await
@@ -285,24 +283,21 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
             let mut index = working.index.clone();
             index.advance();
             let expected = working.version.clone().unwrap_or_else(Version::absent);
+            let reason;
             match self.swap_one(Swap { expected, object: Object::Index(id.space.clone(), index.clone()) }).await {
                 Outcome::Accepted { version, identity } => {
                     let working = WorkingIndex { version: Some(version), identity, index, changed: false };
                     self.indexes.insert(id.space.clone(), working);
                     return Ok(());
                 }
-                Outcome::Refused => {
-                    self.indexes.remove(&id.space);
-                    self.read_index(&id.space).await?;
-                }
-                Outcome::Unknown { reason } => {
-                    self.indexes.remove(&id.space);
-                    if !backoff.pause(self.host.environment).await {
-                        return Err(AllocateError::Busy { reason });
-                    }
-                    self.read_index(&id.space).await?;
-                }
+                Outcome::Refused => reason = "other writers of the index were faster".to_owned(),
+                Outcome::Unknown { reason: why } => reason = why,
             }
+            self.indexes.remove(&id.space);
+            if !backoff.pause(self.host.environment).await {
+                return Err(AllocateError::Busy { reason });
+            }
+            self.read_index(&id.space).await?;
         }
     }
 
