@@ -289,7 +289,14 @@ impl State {
         self.revision += 1;
         let mut given = 0;
         match &object {
-            None => drop(self.objects.remove(key)),
+            None => {
+                self.objects.remove(key);
+                // Being absent is the one version that a fault brings back: whoever was about to make it comes too late.
+                self.requests.retain(|_, request| {
+                    request.outcomes.is_some()
+                        || !request.swaps.iter().any(|swap| swap.expected.is_absent() && Key::of(&swap.object) == *key)
+                });
+            }
             Some(object) => {
                 let same = self.objects.get(key).map(|kept| kept.identity);
                 let identity = match (identity, same) {
