@@ -58,6 +58,10 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 let stored = match self.store.read_block(id).await {
                     Ok(Some(stored)) => stored,
                     Ok(None) => {
+                        if let Err(reason) = self.may_be_absent(id).await {
+                            open.insert(id.clone(), reason);
+                            continue;
+                        }
                         let untouched = Edited::untouched(uncertain.contains(id));
                         match edit_absent(id, edits) {
                             Some(swap) => {
@@ -81,11 +85,13 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 for edit in edits {
                     changed |= edit.apply(&mut block, &stored.version, &mut freed);
                 }
-                if !changed {
-                    edited.insert(id.clone(), Edited::untouched(uncertain.contains(id)));
-                } else if block.is_frozen() {
+                // In a frozen block nothing is settled, not even that there is nothing to do: a repair may be about to put
+                // back what is to be freed.
+                if block.is_frozen() {
                     let reason = format!("{} is frozen; run `whereabouts repair`", id.space);
                     edited.insert(id.clone(), Edited::Open { reason });
+                } else if !changed {
+                    edited.insert(id.clone(), Edited::untouched(uncertain.contains(id)));
                 } else {
                     block.advance();
                     let is_uncertain = uncertain.contains(id);
@@ -116,6 +122,20 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 }
                 return edited;
             }
+        }
+    }
+
+    /// Absent is not free: a block that is listed has been lost, and is not made anew behind the back of a repair.
+    async fn may_be_absent(&self, id: &BlockId) -> Result<(), String> {
+        match self.store.read_index(&id.space).await {
+            Ok(Some(index)) if index.object.frozen().is_some() => {
+                Err(format!("{} is frozen; run `whereabouts repair`", id.space))
+            }
+            Ok(Some(index)) if index.object.existing().contains(id.number) => {
+                Err(format!("block {id} is listed in the index and gone; run `whereabouts repair`"))
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
         }
     }
 
