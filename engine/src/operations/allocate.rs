@@ -59,10 +59,7 @@ pub struct Allocated {
 #[non_exhaustive]
 pub enum AllocateError {
     /// Every assignable address of the range is held.
-    #[error(
-        "range {pool} is full: {held} of {held} addresses ({range}) are held; free some, widen the range, \
-         or see who holds them with `whereabouts show {}`", pool.cidr()
-    )]
+    #[error("{}", range_full(pool, range, *held))]
     RangeFull {
         /// The pool.
         pool: Pool,
@@ -160,6 +157,20 @@ enum Match {
 }
 
 type Answer = Result<Vec<Allocated>, AllocateError>;
+
+fn range_full(pool: &Pool, range: &Range, held: u128) -> String {
+    if held == 0 {
+        return format!(
+            "range {pool} has no address to give: all of them are excluded, or gateways; take excludes away, or widen \
+             the range"
+        );
+    }
+    format!(
+        "range {pool} is full: {held} of {held} addresses ({range}) are held; free some, widen the range, or see who holds \
+         them with `whereabouts show {}`",
+        pool.cidr()
+    )
+}
 
 impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     /// Gives each request its addresses, or says why not. The answers are in the order of the requests.
