@@ -87,7 +87,8 @@ impl Model {
     /// What an ADD must answer.
     fn add(&mut self, pod: u8, generation: u8, ranges: &[usize]) -> Option<Vec<Address>> {
         let mut given: Vec<Option<Address>> = vec![None; ranges.len()];
-        for by_pool in [true, false] {
+        // What could be given again from the pool, what the container had from it as it was then, what is in the view.
+        for reason in 0..3 {
             for (at, &range) in ranges.iter().enumerate() {
                 if given[at].is_some() {
                     continue;
@@ -97,18 +98,22 @@ impl Model {
                 let is_given = |address: Address| {
                     given.iter().zip(ranges).any(|(got, &of)| *got == Some(address) && RANGES[of].0 == network)
                 };
+                let fits = |((of, address), (owner, container, pool)): &(&(&str, Address), &(u8, u8, usize))| {
+                    let in_pool = RANGES[*pool].1 == cidr;
+                    let by_reason = match reason {
+                        0 => in_pool && view.contains(*address),
+                        1 => in_pool && *container == generation,
+                        _ => view.contains(*address),
+                    };
+                    *of == network && *owner == pod && by_reason && !is_given(*address)
+                };
+                // Its own first, then those of the pod's other containers, each by number.
                 let found = self
                     .held
                     .iter()
-                    .find(|((of, address), (owner, container, pool))| {
-                        let fits = if by_pool {
-                            RANGES[*pool].1 == cidr && (view.contains(*address) || *container == generation)
-                        } else {
-                            view.contains(*address)
-                        };
-                        *of == network && *owner == pod && fits && !is_given(*address)
-                    })
-                    .map(|((_, address), _)| *address);
+                    .filter(fits)
+                    .min_by_key(|((_, address), (_, container, _))| (*container != generation, *address));
+                let found = found.map(|((_, address), _)| *address);
                 given[at] = found;
             }
         }

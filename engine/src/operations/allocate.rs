@@ -381,6 +381,8 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             self.settle_before(&lease).await?;
             kept.push((block, offset, lease));
         }
+        // Its own come before those of other sandboxes of its owner.
+        kept.sort_by_key(|(_, _, lease)| lease.attachment != request.attachment);
         for match_by in [Match::Exactly, Match::PoolAndView, Match::Pool, Match::View] {
             for (at, want) in request.wants.iter().enumerate() {
                 if pending.placed.get(at).is_none_or(Option::is_some) {

@@ -45,7 +45,8 @@ struct Call {
     started: u64,
     requests: Vec<Allocate>,
     /// For each request, the addresses that its owner or attachment had when the call began, by the index of the want.
-    had: Vec<Vec<(usize, Place)>>,
+    /// With them, whether the attachment itself had them.
+    had: Vec<Vec<(usize, Place, bool)>>,
     /// The blocks that this host remembered as closed for ordinary views when the call began.
     remembered: BTreeMap<Space, Index>,
     /// Nobody listens any more.
@@ -78,8 +79,8 @@ pub(super) struct Model {
     last_held: BTreeMap<Place, u64>,
     /// Since which step a block has had room for a plan's view without a break; `u64::MAX` when it has none.
     room_since: BTreeMap<(usize, BlockId), u64>,
-    /// The last step at which a lease followed another at an address.
-    last_followed: BTreeMap<Place, u64>,
+    /// The last step at which a lease followed another at an address, and whose the other was.
+    last_followed: BTreeMap<Place, (u64, Attachment)>,
     /// The last step at which the index marked a block.
     last_marked: BTreeMap<BlockId, u64>,
     /// The last step at which a fault changed a block.
@@ -173,7 +174,7 @@ impl Model {
                                 && hand.attachment.interface == request.attachment.interface);
                     let lease = self.lease(place);
                     if is_it && lease.is_some_and(|lease| lease.pool == want.pool.cidr()) {
-                        places.push((at, place.clone()));
+                        places.push((at, place.clone(), hand.attachment == request.attachment));
                     }
                 }
                 if let Some(index) = self.remembered(node, &space)? {
@@ -305,7 +306,12 @@ impl Model {
                 }
                 // Another sandbox of the same owner has it already, and may even be deleted again.
                 Some(lease) if may_follow(&request.owner, attachment, &node_name(call.node), lease) => continue,
-                _ if self.last_followed.get(&place).is_some_and(|&last| last >= call.started) => continue,
+                _ if self.last_followed.get(&place).is_some_and(|(last, _)| *last >= call.started) => {
+                    if is_faulty {
+                        self.hands.remove(&place);
+                    }
+                    continue;
+                }
                 _ if is_faulty => is_lost = true,
                 found => return Err(format!("{attachment} was told {address}, but the store has {found:?}")),
             }
@@ -359,14 +365,23 @@ impl Model {
                         && (hand.attachment == request.attachment || is_same_owner(&hand.owner, &request.owner))
                 })
             };
-            let before: Vec<&Place> =
-                had.iter().filter(|(of, _)| *of == at).map(|(_, place)| place).filter(still).collect();
+            let those = |own: bool| -> Vec<&Place> {
+                let mine = had.iter().filter(|(of, _, is_own)| *of == at && (*is_own || !own));
+                mine.map(|(_, place, _)| place).filter(still).collect()
+            };
+            // Its own come before those of other sandboxes of its owner.
+            let own = those(true);
+            let is_own = !own.is_empty();
+            let before = if is_own { own } else { those(false) };
             if before.is_empty() || before.iter().any(|place| taken.iter().any(|taken| taken == *place)) {
                 continue;
             }
             // Of an owner with several addresses, any of them will do.
-            let is_another_of_them =
-                |place: &Place| self.last_followed.get(place).is_some_and(|&last| last >= call.started);
+            let is_another_of_them = |place: &Place| {
+                self.last_followed
+                    .get(place)
+                    .is_some_and(|(last, of)| *last >= call.started && (!is_own || *of == request.attachment))
+            };
             if taken.get(at).is_some_and(is_another_of_them) {
                 continue;
             }
@@ -423,7 +438,7 @@ impl Model {
             || mine().any(|(place, hand)| {
                 hand.is_lost
                     || self.lease(place).is_none_or(|lease| lease.operation != hand.operation)
-                    || self.last_followed.get(place).is_some_and(|&last| last >= started)
+                    || self.last_followed.get(place).is_some_and(|(last, _)| *last >= started)
             });
         if n_addresses > 0 && !is_disputed && !is_fine {
             return Err(format!("CHECK of {attachment} failed, which has its addresses"));
@@ -469,7 +484,7 @@ impl Model {
     pub(super) fn forgive(&mut self, block: &BlockId, offset: Offset) {
         for call in self.calls.values_mut() {
             for had in &mut call.had {
-                had.retain(|(_, place)| *place != (block.clone(), offset));
+                had.retain(|(_, place, _)| *place != (block.clone(), offset));
             }
         }
     }
@@ -637,7 +652,9 @@ impl Model {
         let places = self.hands.range_mut((id.clone(), Offset::ZERO)..=(id.clone(), Offset::LAST));
         for ((_, offset), hand) in places {
             let lease = after.and_then(|block| block.get(*offset));
-            hand.is_lost = !lease.is_some_and(|lease| hand.may_be(lease, &node_name(hand.node)));
+            let is_as_it_was = lease.is_some_and(|lease| was.get(offset) == Some(&lease.operation));
+            let is_back = lease.is_some_and(|lease| lease.operation == hand.operation);
+            hand.is_lost = !is_back && (hand.is_lost || !is_as_it_was);
         }
     }
 
@@ -674,13 +691,11 @@ impl Model {
             {
                 return Err(format!("{address} was taken from {old} on {} for {lease} on {}", old.node, lease.node));
             }
-            if old.is_some() {
-                self.last_followed.insert((id.clone(), offset), self.step);
-            }
-            if let Some(old) = old
-                && old.node != lease.node
-            {
-                self.moved.insert(old.operation);
+            if let Some(old) = old {
+                self.last_followed.insert((id.clone(), offset), (self.step, old.attachment.clone()));
+                if old.node != lease.node {
+                    self.moved.insert(old.operation);
+                }
             }
             news.push((offset, lease, old.is_none()));
         }
@@ -788,7 +803,11 @@ impl Model {
         for ((_, offset), hand) in self.hands.range_mut((id.clone(), Offset::ZERO)..=(id.clone(), Offset::LAST)) {
             let address = id.address_at(*offset);
             let lease = after.get(*offset);
-            let is_kept = lease.is_some_and(|lease| hand.may_be(lease, &node_name(hand.node)));
+            let is_kept = match hand.is_lost {
+                // What an old image brought back of the same owner is not what is in its hands.
+                true => lease.is_some_and(|lease| lease.operation == hand.operation),
+                false => lease.is_some_and(|lease| hand.may_be(lease, &node_name(hand.node))),
+            };
             if is_kept {
                 hand.is_lost = false;
                 continue;
