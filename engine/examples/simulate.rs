@@ -7,8 +7,8 @@
 
 use std::ops::Range;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -37,10 +37,10 @@ fn main() -> anyhow::Result<ExitCode> {
                         return;
                     }
                     match simulation::run(seed, false) {
-                        Ok(summary) => add(&mut total.lock().unwrap_or_else(|poisoned| poisoned.into_inner()), summary),
+                        Ok(summary) => total.lock().unwrap_or_else(PoisonError::into_inner).add(summary),
                         Err(failure) => {
                             is_over.store(true, Ordering::Relaxed);
-                            failures.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(failure);
+                            failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
                         }
                     }
                     let n = done.fetch_add(1, Ordering::Relaxed) + 1;
@@ -67,14 +67,6 @@ fn main() -> anyhow::Result<ExitCode> {
 
 fn rate(n: u64, began: Instant) -> f64 {
     f64::from(u32::try_from(n).unwrap_or(u32::MAX)) / began.elapsed().as_secs_f64().max(0.001)
-}
-
-fn add(total: &mut Summary, summary: Summary) {
-    total.steps += summary.steps;
-    total.calls += summary.calls;
-    total.granted += summary.granted;
-    total.repairs += summary.repairs;
-    total.crashes += summary.crashes;
 }
 
 fn arguments() -> anyhow::Result<Arguments> {

@@ -50,6 +50,17 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+impl Summary {
+    /// Adds what another schedule came to.
+    pub fn add(&mut self, other: Self) {
+        self.steps += other.steps;
+        self.calls += other.calls;
+        self.granted += other.granted;
+        self.repairs += other.repairs;
+        self.crashes += other.crashes;
+    }
+}
+
 /// Runs the schedule of a seed.
 ///
 /// # Errors
