@@ -283,16 +283,16 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
             let mut index = working.index.clone();
             index.advance();
             let expected = working.version.clone().unwrap_or_else(Version::absent);
-            let reason;
-            match self.swap_one(Swap { expected, object: Object::Index(id.space.clone(), index.clone()) }).await {
-                Outcome::Accepted { version, identity } => {
-                    let working = WorkingIndex { version: Some(version), identity, index, changed: false };
-                    self.indexes.insert(id.space.clone(), working);
-                    return Ok(());
-                }
-                Outcome::Refused => reason = "other writers of the index were faster".to_owned(),
-                Outcome::Unknown { reason: why } => reason = why,
-            }
+            let reason =
+                match self.swap_one(Swap { expected, object: Object::Index(id.space.clone(), index.clone()) }).await {
+                    Outcome::Accepted { version, identity } => {
+                        let working = WorkingIndex { version: Some(version), identity, index, changed: false };
+                        self.indexes.insert(id.space.clone(), working);
+                        return Ok(());
+                    }
+                    Outcome::Refused => "other writers of the index were faster".to_owned(),
+                    Outcome::Unknown { reason } => reason,
+                };
             self.indexes.remove(&id.space);
             if !backoff.pause(self.host.environment).await {
                 return Err(AllocateError::Busy { reason });

@@ -13,8 +13,8 @@ use crate::block::{Block, Fullness};
 use crate::index::Index;
 use crate::intent::{Purpose, Seen};
 use crate::lease::{Attachment, BootId, Lease, OperationId, Owner};
-use crate::ledger::Journal;
 use crate::ledger::memory::MemoryLedger;
+use crate::ledger::{Journal, Tables};
 use crate::offset::Offset;
 use crate::operations::{Allocate, AllocateError, Allocated, Want};
 use crate::space::{BlockId, Space};
@@ -413,8 +413,8 @@ impl Model {
             }
         }
         // What another request of the batch was about to take was not free either.
-        if free.len() > n_others {
-            return Err(format!("{} was called full, and {} was free all the time", want.pool, free[0]));
+        if let Some(first) = free.first().filter(|_| free.len() > n_others) {
+            return Err(format!("{} was called full, and {first} was free all the time", want.pool));
         }
         Ok(())
     }
@@ -449,7 +449,7 @@ impl Model {
     /// A DEL was answered with success: nothing of the attachment is left, or it is written down.
     pub(super) fn released(&self, node: usize, attachment: &Attachment) -> Verdict {
         let ledger = self.ledgers.get(node).ok_or("no such node")?;
-        let intents = ledger.look(|tables| tables.intents()).map_err(|error| error.to_string())?;
+        let intents = ledger.look(Tables::intents).map_err(|error| error.to_string())?;
         for (id, known) in &self.blocks {
             for (offset, lease) in known.object.iter() {
                 if lease.attachment != *attachment || self.zombies.contains(&lease.operation) {
@@ -568,7 +568,7 @@ impl Model {
             return Ok(());
         }
         for ledger in &self.ledgers {
-            let intents = ledger.look(|tables| tables.intents()).map_err(|error| error.to_string())?;
+            let intents = ledger.look(Tables::intents).map_err(|error| error.to_string())?;
             if intents.iter().any(|(_, intent)| names_block(&intent.purpose, id)) {
                 return Ok(());
             }

@@ -447,18 +447,16 @@ impl World {
 
     fn go_wrong(&mut self) -> Verdict {
         match self.random.below(100) {
+            // Without a process there is nothing to crash or to abandon.
+            0..40 if self.processes.is_empty() => {}
             0..30 => {
-                if !self.processes.is_empty() {
-                    let at = self.random.position(self.processes.len());
-                    self.crash(at);
-                }
+                let at = self.random.position(self.processes.len());
+                self.crash(at);
             }
             30..40 => {
                 // The runtime's patience ends before the call does, and it calls again.
-                if !self.processes.is_empty() {
-                    let at = self.random.position(self.processes.len());
-                    self.abandon(at);
-                }
+                let at = self.random.position(self.processes.len());
+                self.abandon(at);
             }
             40..44 => self.reboot()?,
             44..56 => {
@@ -541,11 +539,11 @@ impl World {
         self.was_lossy = true;
         match self.random.below(5) {
             0 => {
-                self.say(|| format!("an old image is restored in new versions"));
+                self.say(|| "an old image is restored in new versions".to_owned());
                 self.store.restore(Restore::NewVersions);
             }
             1 => {
-                self.say(|| format!("an old image is restored in old versions, after all calls have ended"));
+                self.say(|| "an old image is restored in old versions, after all calls have ended".to_owned());
                 while !self.processes.is_empty() {
                     self.crash(0);
                 }

@@ -318,6 +318,12 @@ impl State {
         self.objects.get(key).map_or_else(Version::absent, Kept::version)
     }
 
+    /// Forgets a request that was not carried out yet; says whether it did.
+    fn refuse(&mut self, request: u64) -> bool {
+        let waits = self.requests.get(&request).is_some_and(|request| request.outcomes.is_none());
+        waits && self.requests.remove(&request).is_some()
+    }
+
     /// Carries a request out, unless that was done already.
     fn carry_out(&mut self, id: u64) -> Option<Vec<Outcome>> {
         let request = self.requests.get_mut(&id)?;
@@ -412,14 +418,9 @@ impl Client {
             yield_once().await;
             return unknown("no reply yet");
         }
-        if self.store.chance(faults.refused) {
-            let mut state = self.store.state.borrow_mut();
-            if state.requests.get(&request).is_some_and(|request| request.outcomes.is_none()) {
-                state.requests.remove(&request);
-                drop(state);
-                yield_once().await;
-                return vec![Outcome::Refused; n];
-            }
+        if self.store.chance(faults.refused) && self.store.state.borrow_mut().refuse(request) {
+            yield_once().await;
+            return vec![Outcome::Refused; n];
         }
         let outcomes = self.store.state.borrow_mut().carry_out(request);
         yield_once().await;
