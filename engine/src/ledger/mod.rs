@@ -3,9 +3,9 @@
 //! Where the ledger is the store it is the truth; where a cluster is, it holds intents, this node's attachments and
 //! hints, and never answers an ADD by itself.
 //!
-//! From the bottom up: [`storage`] is bytes on a disk, [`careful`] leaves out what is needless and stops at the first
-//! failure, [`file`] opens the file and runs transactions, [`queue`] lets one in after the other. On that stand [`rows`]
-//! and [`tables`]. [`spool`] is for the day when none of it works.
+//! From the bottom up: `storage` is bytes on a disk, `careful` leaves out what is needless and stops at the first
+//! failure, `file` opens the file and runs transactions, `queue` lets one in after the other. On that stand `rows`
+//! and `tables`. `spool` is for the day when none of it works.
 
 mod careful;
 mod error;

@@ -13,7 +13,7 @@ use crate::lease::{Attachment, Lease, LeaseState, OperationId, Owner};
 use crate::ledger::{Journal, RowsMut, StorageError, Tables};
 use crate::offset::{BlockNumber, Offset};
 use crate::space::{BlockId, Pool, Sharing, Space};
-use crate::store::{ReadError, Store};
+use crate::store::{ReadError, Store, Version};
 use crate::view::View;
 
 /// A request for addresses: one for each want, all or nothing.
@@ -242,7 +242,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                     continue;
                 }
             }
-            let Swapped { refused, mut unknown } = working.swap_changed().await;
+            let Swapped { refused, in_doubt, mut unknown } = working.swap_changed().await;
             if !self.needs_intents()
                 && let Some((_, error)) = unknown.pop_first()
             {
@@ -251,6 +251,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             for request in &mut pending {
                 request.mark_landed(|block| !refused.contains(block) && !unknown.contains_key(block));
             }
+            self.keep_in_doubt(&mut working, in_doubt, &mut unknown).await;
             self.look_for_landed(&mut working, &mut pending, &refused, &mut unknown).await;
             for request in pending.extract_if(.., |request| request.unknown(&unknown).is_some()) {
                 let error = request.unknown(&unknown).cloned().unwrap_or(AllocateError::Superseded);
@@ -542,6 +543,32 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         Ok(superseded)
     }
 
+    /// A swap that was refused without the version having moved leaves an attempt before it as unknown as it was: that
+    /// one may still land, so the intent must go on naming it until it is fenced.
+    async fn keep_in_doubt(
+        &self,
+        working: &mut Working<'_, '_, S, J, E>,
+        in_doubt: BTreeMap<BlockId, Version>,
+        unknown: &mut BTreeMap<BlockId, AllocateError>,
+    ) {
+        let mut unmoved = Vec::new();
+        let mut has_moved = false;
+        for (id, expected) in in_doubt {
+            match working.open(&id).await.map(drop) {
+                Ok(()) if working.version(&id) == expected => unmoved.push(id),
+                Ok(()) => has_moved = true,
+                Err(error) => {
+                    unknown.insert(id, error);
+                }
+            }
+        }
+        // Swaps of several blocks that go together are dead together.
+        if !(has_moved && self.promises().several_at_once) {
+            let error = || AllocateError::Busy { reason: "an attempt before may still be on its way".to_owned() };
+            unknown.extend(unmoved.into_iter().map(|id| (id, error())));
+        }
+    }
+
     /// A refused swap says nothing about the one whose reply was lost before it: the operation id in the block does.
     async fn look_for_landed(
         &self,
@@ -551,6 +578,9 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         unknown: &mut BTreeMap<BlockId, AllocateError>,
     ) {
         for id in refused {
+            if unknown.contains_key(id) {
+                continue;
+            }
             let block = match working.open(id).await {
                 Ok(block) => block,
                 // Whether an earlier swap landed is not known, so the intent must go on naming it.

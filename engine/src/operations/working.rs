@@ -1,6 +1,6 @@
 //! The working set of a batch: the blocks and indexes that it has read, and what it makes of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Host;
 use super::allocate::AllocateError;
@@ -44,6 +44,9 @@ struct WorkingIndex {
 pub(super) struct Swapped {
     /// The blocks that changed nothing, and never will.
     pub(super) refused: Vec<BlockId>,
+    /// Of those, the ones of which an attempt before may still be on its way, with the version that it expects: a
+    /// store may refuse an attempt though the version has not moved.
+    pub(super) in_doubt: BTreeMap<BlockId, Version>,
     /// The blocks of which nobody could say anything until the deadline, and why.
     pub(super) unknown: BTreeMap<BlockId, AllocateError>,
 }
@@ -324,6 +327,7 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
             }
         }
         let mut swapped = Swapped::default();
+        let mut was_unknown = BTreeSet::new();
         let mut backoff = Backoff::default();
         while !open.is_empty() {
             let mut outcomes = self.host.store.swap(open.clone()).await.into_iter();
@@ -334,11 +338,18 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
                     false
                 }
                 Some(Outcome::Refused) => {
-                    swapped.refused.extend(self.forget(&swap.object));
+                    let id = self.forget(&swap.object);
+                    if let Some(id) = id.as_ref().filter(|id| was_unknown.contains(*id)) {
+                        swapped.in_doubt.insert(id.clone(), swap.expected.clone());
+                    }
+                    swapped.refused.extend(id);
                     false
                 }
                 Some(Outcome::Unknown { reason: why }) => {
                     reason = why;
+                    if let Object::Block(id, _) = &swap.object {
+                        was_unknown.insert(id.clone());
+                    }
                     true
                 }
                 None => true,
