@@ -16,6 +16,7 @@
     reason = "a driver of tests that cannot go on ends the test"
 )]
 
+pub mod leases;
 pub mod machine;
 pub mod peers;
 pub mod skip;
