@@ -32,7 +32,8 @@ bench: ## criterion benchmarks of the engine
 	$(CARGO) bench -p whereabouts-bench
 
 side-by-side: ## whole plugins measured beside each other: ours, host-local, and the floors
-	$(CARGO) build --release -p whereabouts -p whereabouts-bench
+	$(CARGO) build --release -p whereabouts
+	$(CARGO) build --release -p whereabouts-bench
 	bench/side-by-side
 
 peers: ## build the Go programs that tests and benchmarks run beside ours

@@ -13,6 +13,7 @@
 //! - Two floors run along: a program that does nothing, and one that makes one durable commit with our options.
 
 pub mod contender;
+pub mod held;
 pub mod measure;
 pub mod report;
 pub mod scenario;

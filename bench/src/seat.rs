@@ -9,10 +9,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
 use crate::contender::{Contender, Kind};
+use crate::held::{self, FIRST_HELD_CONTAINER};
 use crate::measure::{self, Given, Run};
-
-/// First number of the containers that were there before: far from those that the measurement adds.
-const FIRST_HELD_CONTAINER: u64 = 1 << 40;
 
 /// A contender with a state of its own on disk.
 #[derive(Debug)]
@@ -46,7 +44,8 @@ impl<'a> Seat<'a> {
             match &contender.kind {
                 Kind::FloorEmpty | Kind::FloorCommit => {}
                 Kind::HostLocal(_) => fill_host_local(&config, held)?,
-                Kind::Ours(_) | Kind::Other(_) => bail!("{} cannot be filled", contender.name),
+                Kind::Ours(_) => held::fill(&config, held)?,
+                Kind::Other(_) => bail!("{} cannot be filled", contender.name),
             }
         }
         Ok(Self { contender, state, stdin, given: Mutex::default() })

@@ -2,11 +2,16 @@
 //!
 //! Nothing here is part of the library's interface; it changes without notice.
 
-use crate::block::Block;
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::address::Family;
+use crate::block::{Block, Fullness};
 use crate::codec::{self, CodecError, OwnerRow, Record};
 use crate::index::Index;
 use crate::intent::{AttachmentRow, Intent, Past, Seen};
+use crate::lease::{Attachment, BootId, Lease, LeaseState, OperationId, Owner, Pod};
 use crate::ledger::meta::{HostRow, IdentityRow, SharingRow};
+use crate::offset::{BlockNumber, Offset};
 
 /// What a record is. The three of the meta table are told apart by their keys.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -90,4 +95,75 @@ impl RecordKind {
 
 fn reencode<R: Record>(key: &[u8], record: &[u8]) -> Result<Vec<u8>, CodecError> {
     R::decode(key, record)?.encode(key)
+}
+
+/// An index in which the first `n` blocks of a family exist and are full: what a benchmark would wait hours for.
+#[must_use]
+pub fn index_of_full_blocks(family: Family, first: BlockNumber, n: u64) -> Index {
+    let mut index = Index::empty(0);
+    let mut next = Some(first);
+    for _ in 0..n {
+        let Some(number) = next else { break };
+        index.existing.insert(number);
+        index.set_mark(number, Fullness::Full);
+        next = number.next(family);
+    }
+    index
+}
+
+/// A block in which the lowest `n` offsets are held by pods of a cluster.
+#[must_use]
+pub fn block_of_pods(n: u8) -> Block {
+    let mut block = Block::empty(0);
+    for number in 0..n {
+        let lease = Lease {
+            state: LeaseState::Active,
+            operation: OperationId::from_bytes([number; 8]),
+            attachment: Attachment::new(&format!("{number:064x}"), "eth0", "pods"),
+            owner: Owner::Pod(Pod {
+                namespace: "shop".into(),
+                name: format!("storefront-7d9f8b6c5d-{number:05}").into(),
+                uid: Some(format!("6c0e5f0a-1b2c-4d3e-8f90-{number:012x}").into()),
+            }),
+            node: format!("node-{}", number % 40).into(),
+            boot: Some(BootId::from_bytes([number % 40; 16])),
+            pool: IpNet::V4(Ipv4Net::default()),
+            provider: None,
+            since: 1_767_225_600_000 + u64::from(number),
+        };
+        block.insert(Offset::from(number), lease);
+    }
+    block
+}
+
+/// The record of a block.
+///
+/// # Errors
+/// [`CodecError`] when it cannot be encoded.
+pub fn encode_block(key: &[u8], block: &Block) -> Result<Vec<u8>, CodecError> {
+    block.encode(key)
+}
+
+/// The block of a record.
+///
+/// # Errors
+/// [`CodecError`] when it is no sound one.
+pub fn decode_block(key: &[u8], record: &[u8]) -> Result<Block, CodecError> {
+    Block::decode(key, record)
+}
+
+/// The record of an index.
+///
+/// # Errors
+/// [`CodecError`] when it cannot be encoded.
+pub fn encode_index(key: &[u8], index: &Index) -> Result<Vec<u8>, CodecError> {
+    index.encode(key)
+}
+
+/// The index of a record.
+///
+/// # Errors
+/// [`CodecError`] when it is no sound one.
+pub fn decode_index(key: &[u8], record: &[u8]) -> Result<Index, CodecError> {
+    Index::decode(key, record)
 }

@@ -1,43 +1,23 @@
 //! A floor of `side-by-side`: what any process costs that makes one durable commit with our options.
 //!
-//! `floor-commit FILE` opens the redb file and adds one small row.
+//! `floor-commit FILE` opens the file as the plugin opens its ledger, and adds one small row. It is the same code down
+//! to the last sync, so that floor and product cannot drift apart; only nothing is allocated.
 
-use std::fs::OpenOptions;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use redb::{Database, DatabaseError, ReadableTableMetadata, TableDefinition};
-
-const ROWS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("rows");
+use whereabouts_engine::{LedgerFile, OpenOptions, probe};
 
 /// About what a lease takes.
 const ROW: [u8; 100] = [7; 100];
 
 fn main() -> Result<()> {
     let path: PathBuf = std::env::args_os().nth(1).context("floor-commit FILE")?.into();
-    let queue = OpenOptions::new().create(true).append(true).open(path.with_extension("lock"))?;
-    queue.lock()?;
-    let database = open(&path)?;
-    let mut transaction = database.begin_write()?;
-    transaction.set_quick_repair(true);
-    {
-        let mut rows = transaction.open_table(ROWS)?;
-        let next = rows.len()?;
-        rows.insert(next, ROW.as_slice())?;
-    }
-    transaction.commit()?;
-    // A clean close would cost more syncs and change nothing: quick repair makes the next open as fast.
-    std::mem::forget(database);
-    std::mem::forget(queue);
+    let ledger = LedgerFile::open(&OpenOptions::new(path))?;
+    // One holds the file at a time, so no two rows have one key.
+    let key = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos().to_be_bytes();
+    probe::put(&ledger, &[(&key, &ROW)])?;
+    ledger.finish();
     Ok(())
-}
-
-/// redb locks the file as well, and a process that ends may give up the queue a moment before it gives up the file.
-fn open(path: &Path) -> Result<Database, DatabaseError> {
-    loop {
-        match Database::builder().set_cache_size(4 << 20).create(path) {
-            Err(DatabaseError::DatabaseAlreadyOpen) => std::thread::yield_now(),
-            done => return done,
-        }
-    }
 }

@@ -1,0 +1,61 @@
+//! The engine in memory: the lowest free address with up to 16 million held, and records.
+
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use whereabouts_engine::testing::{
+    block_of_pods, decode_block, decode_index, encode_block, encode_index, index_of_full_blocks,
+};
+use whereabouts_engine::{BlockNumber, View, ViewSpec};
+
+const KEY: &[u8] = b"key";
+
+/// The first block that is not full, and the lowest offset in it that is not used: what an ADD computes.
+fn lowest_free(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("lowest free");
+    for (range, n_excludes) in [("10.0.0.0/8", 0), ("fd00::/64", 0), ("fd00::/64", 1000)] {
+        let mut spec = ViewSpec::new(range.parse().unwrap());
+        for number in 0..n_excludes {
+            // Behind all that is held, so that each view has the same work besides its excludes.
+            let exclude = format!("fd00::{:x}:0:0/120", 0x1000 + number);
+            spec.excludes.push(exclude.parse().unwrap());
+        }
+        let view = View::new(&spec).unwrap();
+        let first = BlockNumber::of(view.first().unwrap());
+        let block = block_of_pods(128);
+        for held in [0_u64, 256, 65_536, 1_000_000, 16_000_000] {
+            let index = index_of_full_blocks(view.family(), first, held / 256);
+            let id = BenchmarkId::new(format!("{range}, {n_excludes} excludes"), held);
+            group.bench_function(id, |bencher| {
+                bencher.iter(|| {
+                    let number = index.first_open(black_box(&view), first).unwrap();
+                    block.lowest_free(&view.offsets(number))
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+fn records(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("records");
+    let block = block_of_pods(255);
+    let record = encode_block(KEY, &block).unwrap();
+    group.bench_function("encode a block of 255 pods", |bencher| bencher.iter(|| encode_block(KEY, &block).unwrap()));
+    group.bench_function("decode a block of 255 pods", |bencher| bencher.iter(|| decode_block(KEY, &record).unwrap()));
+    let view = View::new(&ViewSpec::new("10.0.0.0/8".parse().unwrap())).unwrap();
+    let index = index_of_full_blocks(view.family(), BlockNumber::of(view.first().unwrap()), 65_536);
+    let record = encode_index(KEY, &index).unwrap();
+    group.bench_function("encode an index of 65,536 blocks", |bencher| {
+        bencher.iter(|| encode_index(KEY, &index).unwrap());
+    });
+    group.bench_function("decode an index of 65,536 blocks", |bencher| {
+        bencher.iter(|| decode_index(KEY, &record).unwrap());
+    });
+    group.finish();
+}
+
+criterion_group!(benches, lowest_free, records);
+criterion_main!(benches);
