@@ -2,11 +2,12 @@
 
 CARGO ?= cargo
 FUZZ_SECONDS ?= 30
+SCHEDULES ?= 1000000
 # Where what is built once is kept: the CNI peers, tools, what fuzzing found.
 export WHEREABOUTS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/whereabouts
 
 .DEFAULT_GOAL := help
-.PHONY: help first-address test lint deny fuzz bench side-by-side peers clean-peers
+.PHONY: help first-address test lint deny fuzz simulate mutations bench side-by-side peers clean-peers
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -18,6 +19,7 @@ test: ## all tests; what this machine cannot run is named as skipped
 	$(CARGO) test --workspace
 
 lint: ## formatting, clippy and rustdoc, with warnings denied
+	engine/tests/mutations/run --check
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
@@ -27,6 +29,13 @@ deny: ## licences, duplicates and sources of all dependencies (deny.toml)
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (30), with the nightly toolchain
 	.ci/fuzz $(FUZZ_SECONDS)
+
+simulate: ## SCHEDULES (1000000) schedules of the deterministic simulation
+	$(CARGO) run --release -p whereabouts-engine --features testing --example simulate -- \
+		--seeds 0..$(SCHEDULES) --jobs "$$(nproc)"
+
+mutations: ## break the algorithm on purpose, and see the simulation notice
+	engine/tests/mutations/run
 
 bench: ## criterion benchmarks of the engine
 	$(CARGO) bench -p whereabouts-bench
