@@ -26,8 +26,10 @@ pub struct HostFacts {
 }
 
 /// A host's clocks and randomness, with no patience: in a ledger nothing ever waits.
+///
+/// A caller that waits for a store wraps it: its clocks and randomness with a deadline and pauses of its own.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct HostEnvironment;
+pub struct HostEnvironment;
 
 // === impl HostFacts ===
 

@@ -1,6 +1,7 @@
 //! The index of a space: which blocks exist, and which are full.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
@@ -29,6 +30,8 @@ pub struct Index {
     pub(crate) epoch: u64,
     /// Why nobody may take an address, for as long as the space is frozen.
     pub(crate) frozen: Option<String>,
+    /// The nodes that have put back what their ledgers prove, since the space was frozen.
+    pub(crate) reported: BTreeSet<Arc<str>>,
     /// The blocks that have been made. One that is listed here and cannot be read has been lost.
     pub(crate) existing: BlockSet,
     /// The blocks in which nothing is free.
@@ -181,6 +184,12 @@ impl Index {
     #[must_use]
     pub fn frozen(&self) -> Option<&str> {
         self.frozen.as_deref()
+    }
+
+    /// The nodes that have reported to the repair of a frozen space.
+    #[must_use]
+    pub fn reported(&self) -> &BTreeSet<Arc<str>> {
+        &self.reported
     }
 
     /// The blocks that have been made.

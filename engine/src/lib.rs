@@ -2,6 +2,7 @@
 
 mod address;
 mod block;
+mod cluster;
 mod codec;
 mod host;
 mod index;
@@ -16,6 +17,7 @@ mod operations;
 pub mod simulation;
 mod space;
 mod spec;
+mod spooled;
 mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -23,8 +25,9 @@ mod view;
 
 pub use crate::address::{Address, Family, ParseAddressError};
 pub use crate::block::{Block, Fullness};
+pub use crate::cluster::{ClusterHost, ClusterLedger, KnownStore, Rebuilt};
 pub use crate::codec::CodecError;
-pub use crate::host::HostFacts;
+pub use crate::host::{HostEnvironment, HostFacts};
 pub use crate::index::{BlockSet, Index};
 pub use crate::intent::Past;
 pub use crate::interval::{IntervalSet, Range};
@@ -39,7 +42,7 @@ pub use crate::ledger::{
 pub use crate::ledger::{backend, memory as memory_ledger, probe};
 pub use crate::local::{
     Cell, Disagreement, Holding, Holdings, ImportConflict, ImportError, Imported, Ledger, LedgerError, Occupancy,
-    Verified, spool_release,
+    Verified,
 };
 pub use crate::offset::{BLOCK_SIZE, BlockNumber, Offset};
 pub use crate::operations::{
@@ -48,8 +51,9 @@ pub use crate::operations::{
 };
 pub use crate::space::{BlockId, Network, NetworkNameError, Pool, Sharing, Space};
 pub use crate::spec::{Edges, SpecError, ViewSpec, parse_exclude};
+pub use crate::spooled::spool_release;
 #[cfg(feature = "testing")]
 pub use crate::store::memory as memory_store;
-pub use crate::store::{Object, Outcome, Promises, ReadError, Store, Stored, Swap, Version};
+pub use crate::store::{Listed, Object, Outcome, Promises, ReadError, Store, Stored, Swap, Version};
 pub use crate::view::{BlockSpan, Ignored, View, ViewError};
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};

@@ -10,10 +10,10 @@ use crate::codec::{self, CodecError, OwnerRow, Record};
 use crate::index::Index;
 use crate::intent::{AttachmentRow, Intent, Past, Seen};
 use crate::lease::{Attachment, BootId, Lease, LeaseState, OperationId, Owner, Pod};
-use crate::ledger::meta::{HostRow, IdentityRow, SharingRow};
+use crate::ledger::meta::{HostRow, IdentityRow, SharingRow, StoreRow};
 use crate::offset::{BlockNumber, Offset};
 
-/// What a record is. The three of the meta table are told apart by their keys.
+/// What a record is. The four of the meta table are told apart by their keys.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RecordKind {
     /// A block.
@@ -34,6 +34,8 @@ pub enum RecordKind {
     Identity,
     /// The boot that the ledger knows.
     Host,
+    /// The store that the ledger belongs to.
+    Store,
     /// How a pool is used.
     Sharing,
 }
@@ -42,7 +44,7 @@ pub enum RecordKind {
 
 impl RecordKind {
     /// All kinds.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Block,
         Self::Index,
         Self::Attachment,
@@ -52,6 +54,7 @@ impl RecordKind {
         Self::Past,
         Self::Identity,
         Self::Host,
+        Self::Store,
         Self::Sharing,
     ];
 
@@ -70,6 +73,7 @@ impl RecordKind {
             Self::Past => reencode::<Past>(key, record),
             Self::Identity => reencode::<IdentityRow>(key, record),
             Self::Host => reencode::<HostRow>(key, record),
+            Self::Store => reencode::<StoreRow>(key, record),
             Self::Sharing => reencode::<SharingRow>(key, record),
         }
     }
@@ -87,6 +91,7 @@ impl RecordKind {
             Self::Past => Past::KIND,
             Self::Identity => IdentityRow::KIND,
             Self::Host => HostRow::KIND,
+            Self::Store => StoreRow::KIND,
             Self::Sharing => SharingRow::KIND,
         };
         codec::seal(codec::FORMAT, kind, key, body)

@@ -1,5 +1,7 @@
 //! The record of an index: three sets of block numbers as roaring bitmaps, keyed by the high bits.
 
+use std::sync::Arc;
+
 use roaring::RoaringBitmap;
 use wincode::{SchemaRead, SchemaWrite};
 
@@ -14,6 +16,8 @@ pub(crate) struct StoredIndex {
     sequence: u64,
     epoch: u64,
     frozen: Option<String>,
+    /// Node names, ascending.
+    reported: Vec<String>,
     existing: Vec<StoredBitmap>,
     full: Vec<StoredBitmap>,
     full_but_zero: Vec<StoredBitmap>,
@@ -54,6 +58,7 @@ impl Record for Index {
             sequence: self.sequence,
             epoch: self.epoch,
             frozen: self.frozen.clone(),
+            reported: self.reported.iter().map(|node| (**node).to_owned()).collect(),
             existing: write_set(&self.existing)?,
             full: write_set(&self.full)?,
             full_but_zero: write_set(&self.full_but_zero)?,
@@ -65,6 +70,7 @@ impl Record for Index {
             sequence: stored.sequence,
             epoch: stored.epoch,
             frozen: stored.frozen,
+            reported: stored.reported.into_iter().map(Arc::from).collect(),
             existing: read_set(stored.existing)?,
             full: read_set(stored.full)?,
             full_but_zero: read_set(stored.full_but_zero)?,

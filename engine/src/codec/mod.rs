@@ -8,11 +8,12 @@
 mod block;
 mod index;
 mod parts;
+mod records;
 mod rows;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::rows::{OwnerRow, SpooledRelease};
+pub(crate) use self::rows::{OwnerAddress, OwnerRow, SpooledRelease};
 
 use wincode::config::Configuration;
 use wincode::int_encoding::{LittleEndian, VarInt};

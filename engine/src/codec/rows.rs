@@ -9,7 +9,7 @@ use super::{CodecError, Kind, Record};
 use crate::intent::{AttachmentRow, Claim, HeldAddress, Intent, Past, Purpose, Seen};
 use crate::lease::{BootId, Lease, OperationId};
 use crate::ledger::keys;
-use crate::ledger::meta::{HostRow, IdentityRow, SharingRow};
+use crate::ledger::meta::{HostRow, IdentityRow, SharingRow, StoreRow};
 use crate::offset::Offset;
 use crate::space::Sharing;
 use crate::store::Version;
@@ -79,15 +79,35 @@ pub(crate) struct StoredIdentity {
 }
 
 #[derive(Debug, PartialEq, SchemaWrite, SchemaRead)]
+pub(crate) struct StoredStore {
+    identity: String,
+    address: String,
+    is_complete: bool,
+}
+
+#[derive(Debug, PartialEq, SchemaWrite, SchemaRead)]
 pub(crate) struct StoredHost {
     boot: [u8; 16],
     pid_namespace: u64,
 }
 
-/// The addresses of an owner in one space.
+/// The addresses of an owner in one space, in the order in which it got them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct OwnerRow {
-    pub(crate) addresses: Vec<u128>,
+    pub(crate) addresses: Vec<OwnerAddress>,
+}
+
+/// An address of an owner, and the operation that gave it: an older one that ends late must not take it away.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct OwnerAddress {
+    pub(crate) address: u128,
+    pub(crate) operation: OperationId,
+}
+
+#[derive(Debug, PartialEq, SchemaWrite, SchemaRead)]
+pub(crate) struct StoredOwnerAddress {
+    address: u128,
+    operation: [u8; 8],
 }
 
 /// A release that waits in the spool for a day on which the ledger can be written.
@@ -191,14 +211,19 @@ impl Record for AttachmentRow {
 
 impl Record for OwnerRow {
     const KIND: Kind = Kind::Owner;
-    type Stored = Vec<u128>;
+    type Stored = Vec<StoredOwnerAddress>;
 
-    fn to_stored(&self) -> Result<Vec<u128>, CodecError> {
-        Ok(self.addresses.clone())
+    fn to_stored(&self) -> Result<Self::Stored, CodecError> {
+        let stored = |of: &OwnerAddress| StoredOwnerAddress { address: of.address, operation: of.operation.to_bytes() };
+        Ok(self.addresses.iter().map(stored).collect())
     }
 
-    fn from_stored(stored: Vec<u128>) -> Result<Self, CodecError> {
-        Ok(Self { addresses: stored })
+    fn from_stored(stored: Self::Stored) -> Result<Self, CodecError> {
+        let address = |stored: StoredOwnerAddress| OwnerAddress {
+            address: stored.address,
+            operation: OperationId::from_bytes(stored.operation),
+        };
+        Ok(Self { addresses: stored.into_iter().map(address).collect() })
     }
 }
 
@@ -329,6 +354,21 @@ impl Record for HostRow {
 
     fn from_stored(stored: StoredHost) -> Result<Self, CodecError> {
         Ok(Self { boot: BootId::from_bytes(stored.boot), pid_namespace: stored.pid_namespace })
+    }
+}
+
+impl Record for StoreRow {
+    const KIND: Kind = Kind::Meta;
+    type Stored = StoredStore;
+
+    fn to_stored(&self) -> Result<StoredStore, CodecError> {
+        let (identity, address) = ((*self.identity).to_owned(), (*self.address).to_owned());
+        Ok(StoredStore { identity, address, is_complete: self.is_complete })
+    }
+
+    fn from_stored(stored: StoredStore) -> Result<Self, CodecError> {
+        let StoredStore { identity, address, is_complete } = stored;
+        Ok(Self { identity: identity.into(), address: address.into(), is_complete })
     }
 }
 

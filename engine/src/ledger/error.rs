@@ -1,5 +1,6 @@
 //! Why the ledger could not be read or written.
 
+use super::file_error::LedgerFileError;
 use super::rows::Table;
 use crate::codec::CodecError;
 
@@ -14,6 +15,16 @@ pub enum StorageError {
     Io {
         /// What went wrong, for people.
         reason: String,
+    },
+    /// The file could not be opened, read or written, for a reason that names it and the cure.
+    #[error("{reason}")]
+    File {
+        /// Which file, why, and what to do.
+        reason: String,
+        /// Whether it is worth trying again as it is.
+        is_temporary: bool,
+        /// Whether there is no ledger at all.
+        is_missing: bool,
     },
     /// A row is not what was written. Nothing is overwritten, and nothing is handed out on its word.
     #[error(
@@ -54,6 +65,13 @@ impl StorageError {
 
     pub(crate) fn io(reason: impl ToString) -> Self {
         Self::Io { reason: reason.to_string() }
+    }
+}
+
+impl From<LedgerFileError> for StorageError {
+    fn from(error: LedgerFileError) -> Self {
+        let is_missing = matches!(error, LedgerFileError::Missing { .. });
+        Self::File { reason: error.to_string(), is_temporary: error.is_temporary(), is_missing }
     }
 }
 

@@ -101,11 +101,12 @@ impl MemoryLedger {
 }
 
 impl Journal for MemoryLedger {
-    type Rows = MemoryRows;
+    type Rows<'t> = MemoryRows;
+    type Snapshot<'t> = MemoryRows;
 
     fn record<T>(
         &self,
-        change: impl FnOnce(&mut Tables<MemoryRows>) -> Result<T, StorageError>,
+        change: impl for<'t> FnOnce(&mut Tables<MemoryRows>) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
         self.transaction(|mut tables| {
             let result = change(&mut tables);
@@ -113,7 +114,10 @@ impl Journal for MemoryLedger {
         })
     }
 
-    fn look<T>(&self, look: impl FnOnce(&Tables<MemoryRows>) -> Result<T, StorageError>) -> Result<T, StorageError> {
+    fn look<T>(
+        &self,
+        look: impl for<'t> FnOnce(&Tables<MemoryRows>) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
         self.record(|tables| look(tables))
     }
 }

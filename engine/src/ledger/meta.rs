@@ -25,6 +25,17 @@ pub(crate) struct HostRow {
     pub(crate) pid_namespace: u64,
 }
 
+/// The store that a ledger belongs to, where the ledger itself is none.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct StoreRow {
+    /// What tells the store from every other one: in Kubernetes the UID of the namespace `kube-system`.
+    pub(crate) identity: Arc<str>,
+    /// How it was reached last, for a call that comes without a configuration: the path of the kubeconfig.
+    pub(crate) address: Arc<str>,
+    /// Whether the ledger knows everything that this node holds there.
+    pub(crate) is_complete: bool,
+}
+
 /// How a pool is used.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct SharingRow(pub(crate) Sharing);

@@ -4,11 +4,10 @@ use std::ops::ControlFlow;
 
 use super::error::StorageError;
 use super::keys;
-use super::meta::{HostRow, IdentityRow, SharingRow};
+use super::meta::{HostRow, IdentityRow, SharingRow, StoreRow};
 use super::rows::{Rows, RowsMut, Table};
-use crate::address::Address;
 use crate::block::Block;
-use crate::codec::{OwnerRow, Record};
+use crate::codec::{OwnerAddress, OwnerRow, Record};
 use crate::index::Index;
 use crate::intent::{AttachmentRow, Intent, Past, Seen};
 use crate::lease::{Attachment, Lease, OperationId, Owner};
@@ -20,6 +19,7 @@ pub(crate) const HISTORY_MAX: u64 = 100_000;
 
 const IDENTITY: &[u8] = b"identity";
 const HOST: &[u8] = b"host";
+const STORE: &[u8] = b"store";
 
 /// The tables of a ledger, for as long as a transaction sees them.
 #[derive(Debug)]
@@ -59,6 +59,7 @@ impl<R: Rows> Tables<R> {
         match key {
             IDENTITY => decode::<IdentityRow>(Table::Meta, key, record).map(drop),
             HOST => decode::<HostRow>(Table::Meta, key, record).map(drop),
+            STORE => decode::<StoreRow>(Table::Meta, key, record).map(drop),
             _ if key.starts_with(keys::SHARING) => decode::<SharingRow>(Table::Meta, key, record).map(drop),
             _ => Err(StorageError::strange_key(Table::Meta, key)),
         }
@@ -71,6 +72,15 @@ impl<R: Rows> Tables<R> {
 
     pub(crate) fn host(&self) -> Result<Option<HostRow>, StorageError> {
         self.row(Table::Meta, HOST)
+    }
+
+    pub(crate) fn identity(&self) -> Result<Option<IdentityRow>, StorageError> {
+        self.row(Table::Meta, IDENTITY)
+    }
+
+    /// The store that this ledger belongs to, where it is none itself.
+    pub(crate) fn store(&self) -> Result<Option<StoreRow>, StorageError> {
+        self.row(Table::Meta, STORE)
     }
 
     pub(crate) fn sharing(&self, pool: &Pool) -> Result<Option<Sharing>, StorageError> {
@@ -159,9 +169,9 @@ impl<R: Rows> Tables<R> {
     }
 
     /// The addresses of an owner in a space, on this node.
-    pub(crate) fn owner(&self, space: &Space, owner: &Owner, interface: &str) -> Result<Vec<u128>, StorageError> {
-        let Some(key) = keys::owner(space, owner, interface) else { return Ok(Vec::new()) };
-        Ok(self.row::<OwnerRow>(Table::Owners, &key)?.map(|row| row.addresses).unwrap_or_default())
+    pub(crate) fn owner(&self, space: &Space, owner: &Owner, interface: &str) -> Result<OwnerRow, StorageError> {
+        let Some(key) = keys::owner(space, owner, interface) else { return Ok(OwnerRow::default()) };
+        Ok(self.row(Table::Owners, &key)?.unwrap_or_default())
     }
 
     pub(crate) fn intent(&self, operation: OperationId) -> Result<Option<Intent>, StorageError> {
@@ -211,6 +221,10 @@ impl<R: RowsMut> Tables<R> {
         self.put(Table::Meta, HOST, host)
     }
 
+    pub(crate) fn set_store(&mut self, store: &StoreRow) -> Result<(), StorageError> {
+        self.put(Table::Meta, STORE, store)
+    }
+
     pub(crate) fn set_sharing(&mut self, pool: &Pool, sharing: Sharing) -> Result<(), StorageError> {
         self.put(Table::Meta, &keys::sharing(pool), &SharingRow(sharing))
     }
@@ -232,35 +246,27 @@ impl<R: RowsMut> Tables<R> {
     }
 
     /// Remembers where an owner's addresses are; none forgets the owner.
-    pub(crate) fn set_owner(
-        &mut self,
-        space: &Space,
-        owner: &Owner,
-        interface: &str,
-        addresses: Vec<u128>,
-    ) -> Result<(), StorageError> {
+    fn set_owner(&mut self, space: &Space, owner: &Owner, interface: &str, row: &OwnerRow) -> Result<(), StorageError> {
         let Some(key) = keys::owner(space, owner, interface) else { return Ok(()) };
-        if addresses.is_empty() {
-            self.0.delete(Table::Owners, &key)
-        } else {
-            self.put(Table::Owners, &key, &OwnerRow { addresses })
-        }
+        if row.addresses.is_empty() { self.0.delete(Table::Owners, &key) } else { self.put(Table::Owners, &key, row) }
     }
 
-    /// Remembers that an owner's address is here.
+    /// Remembers that a lease's address is its owner's.
     pub(crate) fn add_owner_address(
         &mut self,
-        space: &Space,
-        owner: &Owner,
-        interface: &str,
-        address: Address,
+        id: &BlockId,
+        offset: Offset,
+        lease: &Lease,
     ) -> Result<(), StorageError> {
-        let mut addresses = self.owner(space, owner, interface)?;
-        if addresses.contains(&address.number()) {
-            return Ok(());
+        let (owner, interface) = (&lease.owner, &lease.attachment.interface);
+        let mut row = self.owner(&id.space, owner, interface)?;
+        let new = OwnerAddress { address: id.address_at(offset).number(), operation: lease.operation };
+        match row.addresses.iter_mut().find(|known| known.address == new.address) {
+            Some(known) if *known == new => return Ok(()),
+            Some(known) => *known = new,
+            None => row.addresses.push(new),
         }
-        addresses.push(address.number());
-        self.set_owner(space, owner, interface, addresses)
+        self.set_owner(&id.space, owner, interface, &row)
     }
 
     /// Takes a lease that is gone out of its attachment's and its owner's rows. Rows that speak of a newer operation
@@ -270,14 +276,15 @@ impl<R: RowsMut> Tables<R> {
         self.forget_owner(id, offset, lease)
     }
 
-    /// Takes a lease out of its owner's row alone: the address has another owner now.
+    /// Takes a lease out of its owner's row alone: the address has another owner now. A newer lease of the same owner at
+    /// the same address stays.
     pub(crate) fn forget_owner(&mut self, id: &BlockId, offset: Offset, lease: &Lease) -> Result<(), StorageError> {
         let (owner, interface) = (&lease.owner, &lease.attachment.interface);
-        let mut addresses = self.owner(&id.space, owner, interface)?;
-        let before = addresses.len();
-        let gone = id.address_at(offset).number();
-        addresses.retain(|&address| address != gone);
-        if addresses.len() == before { Ok(()) } else { self.set_owner(&id.space, owner, interface, addresses) }
+        let mut row = self.owner(&id.space, owner, interface)?;
+        let gone = OwnerAddress { address: id.address_at(offset).number(), operation: lease.operation };
+        let before = row.addresses.len();
+        row.addresses.retain(|known| *known != gone);
+        if row.addresses.len() == before { Ok(()) } else { self.set_owner(&id.space, owner, interface, &row) }
     }
 
     /// Takes a lease out of its attachment's row alone: another attachment of the same owner has it now.

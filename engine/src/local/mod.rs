@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 pub use self::report::{Cell, Holding, Holdings, Occupancy};
-pub use self::spooled::spool_release;
 pub use self::transfer::{ImportConflict, ImportError, Imported};
 pub use self::verify::{Disagreement, Verified};
 

@@ -74,7 +74,6 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be read.
-    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough in its lifetime")]
     pub fn spaces(&self) -> Result<Vec<Space>, LedgerError> {
         self.read(|tables| tables.spaces())
     }

@@ -220,8 +220,7 @@ fn put_back<R: RowsMut>(
             let operation = lease.operation;
             row.held.push(HeldAddress { block: id.clone(), offset, operation, lease: None });
             tables.set_attachment(&lease.attachment, &row)?;
-            let interface = &lease.attachment.interface;
-            tables.add_owner_address(&id.space, &lease.owner, interface, id.address_at(offset))?;
+            tables.add_owner_address(id, offset, lease)?;
             let pool = Pool::new(id.space.network().clone(), lease.pool);
             if tables.sharing(&pool)?.is_none() {
                 tables.set_sharing(&pool, id.space.sharing())?;

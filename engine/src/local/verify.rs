@@ -216,14 +216,15 @@ impl Walk {
 
     fn owner(&mut self, key: &[u8], row: &OwnerRow) {
         let Some(space) = keys::owner_space(key) else { return self.strange(Table::Owners, key) };
-        for &number in &row.addresses {
-            let address = crate::Address::new(space.family(), number);
+        for known in &row.addresses {
+            let address = crate::Address::new(space.family(), known.address);
             let Some((address, id)) = address.and_then(|address| Some((address, space.block_of(address)?))) else {
                 return self.strange(Table::Owners, key);
             };
             let place = (id, Offset::of(address));
             let is_held = self.leases.get(&place).is_some_and(|(lease, _)| {
-                keys::owner(&space, &lease.owner, &lease.attachment.interface).as_deref() == Some(key)
+                lease.operation == known.operation
+                    && keys::owner(&space, &lease.owner, &lease.attachment.interface).as_deref() == Some(key)
             });
             if !is_held && !self.over.contains_key(&place) {
                 self.result.disagreements.push(Disagreement::Owner { space: space.clone(), address });

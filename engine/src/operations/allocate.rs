@@ -172,6 +172,14 @@ fn range_full(pool: &Pool, range: &Range, held: u128) -> String {
     )
 }
 
+/// What was found out while claims were written down.
+struct Written {
+    /// Requests, by their place in the batch, whose intents somebody else settles: they have lost their right to go on.
+    superseded: BTreeSet<usize>,
+    /// Blocks of which this host has seen a newer state since they were read.
+    outdated: BTreeSet<BlockId>,
+}
+
 impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     /// Gives each request its addresses, or says why not. The answers are in the order of the requests.
     ///
@@ -231,14 +239,15 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             }
             pending = planned;
             if self.needs_intents() {
-                let superseded = self.write_claims(&working, &mut pending)?;
+                let Written { superseded, outdated } = self.write_claims(&working, &mut pending)?;
                 for request in pending.extract_if(.., |request| superseded.contains(&request.at)) {
                     failed.push((request.taken_back(&mut working), AllocateError::Superseded));
                 }
-                if !superseded.is_empty() {
+                if !superseded.is_empty() || !outdated.is_empty() {
                     // The others were placed around it: what it leaves may be lower.
                     waiting.extend(pending.into_iter().map(|request| request.taken_back(&mut working)));
                     pending = waiting;
+                    working.forget_blocks(&outdated);
                     continue;
                 }
             }
@@ -438,8 +447,8 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             }
             let spaces: BTreeSet<Space> = request.wants.iter().map(Want::space).collect();
             for space in spaces {
-                for number in tables.owner(&space, &request.owner, &request.attachment.interface)? {
-                    if let Some(address) = Address::new(space.family(), number)
+                for known in tables.owner(&space, &request.owner, &request.attachment.interface)?.addresses {
+                    if let Some(address) = Address::new(space.family(), known.address)
                         && let Some(block) = space.block_of(address)
                     {
                         places.push((block, Offset::of(address)));
@@ -512,13 +521,13 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         *place = Some(Placed { block, offset, lease, previous, landed: false });
     }
 
-    /// Writes down what is about to be sent. A request whose intent somebody else settles has lost its right to go on.
+    /// Writes down what is about to be sent, and says who must not send it.
     fn write_claims(
         &self,
         working: &Working<'_, '_, S, J, E>,
         pending: &mut [Pending<'_>],
-    ) -> Result<BTreeSet<usize>, StorageError> {
-        let superseded = self.journal.record(|tables| {
+    ) -> Result<Written, StorageError> {
+        let written = self.journal.record(|tables| {
             let mut superseded = BTreeSet::new();
             for request in pending.iter().filter(|request| !request.is_complete()) {
                 if request.has_intent && !is_open_claim(tables, request.operation)? {
@@ -535,12 +544,12 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 let intent = self.intent(&request.request.attachment, Purpose::Claim(claims));
                 tables.set_intent(request.operation, &intent)?;
             }
-            Ok(superseded)
+            Ok(Written { superseded, outdated: working.outdated(tables)? })
         })?;
         for request in pending.iter_mut() {
             request.has_intent |= !request.is_complete();
         }
-        Ok(superseded)
+        Ok(written)
     }
 
     /// A swap that was refused without the version having moved leaves an attempt before it as unknown as it was: that
@@ -655,9 +664,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                     tables.forget_owner(&placed.block, placed.offset, previous)?;
                 }
             }
-            let interface = &attachment.interface;
-            let address = placed.block.address_at(placed.offset);
-            tables.add_owner_address(&placed.block.space, &placed.lease.owner, interface, address)?;
+            tables.add_owner_address(&placed.block, placed.offset, &placed.lease)?;
             held.push(HeldAddress {
                 block: placed.block.clone(),
                 offset: placed.offset,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use super::Host;
 use super::allocate::AllocateError;
@@ -12,8 +13,9 @@ use crate::index::Index;
 use crate::intent::{HeldAddress, Purpose};
 use crate::lease::{Attachment, Lease};
 use crate::ledger::{Journal, StorageError};
+use crate::offset::BlockNumber;
 use crate::space::{BlockId, Space};
-use crate::store::{Object, Outcome, ReadError, Store, Swap, Version};
+use crate::store::{Listed, Object, Outcome, ReadError, Store, Stored, Swap, Version};
 
 /// What a repair put back for this host.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,7 +37,7 @@ pub struct Contradiction {
     pub there: Box<Lease>,
 }
 
-/// Blocks of a space, and what was wrong with the attempt to go on.
+/// What was done, or what was wrong with the attempt to do it.
 type Attempt<T> = Result<T, String>;
 
 impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
@@ -44,6 +46,8 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     ///
     /// `epoch` is the one in which it was judged: a repair that raises it has answered the judgement.
     pub(super) async fn freeze<T>(&self, space: &Space, epoch: u64, reason: String) -> Result<T, AllocateError> {
+        // A ledger that is asked for another cluster than its own knows nothing of that cluster's state.
+        self.store.confirm().await?;
         tracing::error!(%space, %reason, "the space is frozen");
         let operation = self.new_operation();
         let purpose = Purpose::Freeze { space: space.clone(), epoch, reason: reason.clone() };
@@ -70,11 +74,14 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         if index.epoch > epoch {
             return Ok(());
         }
+        // One that is unsound or foreign stops whoever reads it anyway, and is never overwritten.
         let blocks = self.store.list_blocks(space).await.map_err(text)?;
+        let blocks: Vec<_> = blocks.into_iter().filter_map(|(number, block)| Some((number, block.ok()?))).collect();
         let newest = blocks.iter().map(|(_, stored)| stored.object.epoch()).max().unwrap_or(0);
         // The repair must end in an epoch that nobody has seen yet.
         index.epoch = epoch.max(newest);
         index.frozen.get_or_insert_with(|| reason.to_owned());
+        index.reported.clear();
         // Written even where it is frozen already: a repair that is under way must begin anew.
         index.advance();
         self.swap_now(expected, Object::Index(space.clone(), index)).await?;
@@ -118,7 +125,19 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 Err(reason) => return Ok(Err(ReadError::Unavailable { reason })),
             }
         }
-        Ok(Ok(reinserted))
+        let reported = self.retry(async || self.try_report(space).await).await;
+        Ok(reported.map(|()| reinserted).map_err(|reason| ReadError::Unavailable { reason }))
+    }
+
+    /// Writes down for all that this node has put back what it could prove.
+    async fn try_report(&self, space: &Space) -> Attempt<()> {
+        let Some(stored) = self.store.read_index(space).await.map_err(text)? else { return Ok(()) };
+        let mut index = stored.object;
+        if index.frozen.is_none() || !index.reported.insert(Arc::clone(&self.node)) {
+            return Ok(());
+        }
+        index.advance();
+        self.swap_now(stored.version, Object::Index(space.clone(), index)).await.map(drop)
     }
 
     async fn try_reinsert(&self, id: &BlockId, proven: &[HeldAddress]) -> Attempt<Reinserted> {
@@ -170,14 +189,14 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             return Ok(());
         }
         // The epoch is raised first: from here on, whoever has not frozen all blocks yet leaves them alone.
-        let blocks = self.store.list_blocks(space).await.map_err(text)?;
+        let blocks = self.sound_blocks(space).await?;
         let newest = blocks.iter().map(|(_, stored)| stored.object.epoch()).max().unwrap_or(0);
         let epoch = newest.max(index.epoch).saturating_add(1);
         index.epoch = epoch;
         index.advance();
         let version = self.swap_now(stored.version, Object::Index(space.clone(), index.clone())).await?;
         (index.existing, index.full, index.full_but_zero) = Default::default();
-        for (number, stored) in self.store.list_blocks(space).await.map_err(text)? {
+        for (number, stored) in self.sound_blocks(space).await? {
             let mut block = stored.object;
             index.existing.insert(number);
             index.set_mark(number, block.fullness());
@@ -187,9 +206,24 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             self.swap_now(stored.version, Object::Block(id, block)).await?;
         }
         index.frozen = None;
+        index.reported.clear();
         index.advance();
         self.swap_now(version, Object::Index(space.clone(), index)).await?;
         Ok(())
+    }
+
+    /// All blocks of a space, none of which may be unsound: what cannot be read may hold leases.
+    async fn sound_blocks(&self, space: &Space) -> Attempt<Vec<(BlockNumber, Stored<Block>)>> {
+        let listed = self.store.list_blocks(space).await.map_err(text)?;
+        let sound = |(number, block): Listed| {
+            Ok((
+                number,
+                block.map_err(|error| {
+                    format!("{error}; take that object away, and run `whereabouts repair` on every node again")
+                })?,
+            ))
+        };
+        listed.into_iter().map(sound).collect()
     }
 
     /// Tries until it succeeds or time is up.

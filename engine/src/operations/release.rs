@@ -9,7 +9,7 @@ use super::settle::Freed;
 use crate::address::Address;
 use crate::intent::{HeldAddress, Intent, Purpose};
 use crate::lease::{Attachment, Lease, OperationId};
-use crate::ledger::{Journal, RowsMut, StorageError, Tables};
+use crate::ledger::{Journal, Rows, RowsMut, StorageError, Tables};
 use crate::offset::Offset;
 use crate::space::{BlockId, Space};
 use crate::store::{ReadError, Store};
@@ -237,7 +237,7 @@ fn named_among(under_way: &[Attachment], request: &Release) -> Vec<Attachment> {
 }
 
 /// The attachments that a request can mean: one, none, or several of which none is certain.
-fn named<R: RowsMut>(tables: &Tables<R>, request: &Release) -> Result<Vec<Attachment>, StorageError> {
+fn named<R: Rows>(tables: &Tables<R>, request: &Release) -> Result<Vec<Attachment>, StorageError> {
     let Release::Attachment { container, interface, network } = request else { return Ok(Vec::new()) };
     if let Some(network) = network {
         let exact = Attachment {

@@ -8,7 +8,7 @@ use super::environment::Environment;
 use super::release::forget_known;
 use crate::intent::{Claim, HeldAddress, Intent, Past, Purpose};
 use crate::lease::{Attachment, Lease, OperationId};
-use crate::ledger::{Journal, StorageError, Tables};
+use crate::ledger::{Journal, StorageError};
 use crate::offset::Offset;
 use crate::space::BlockId;
 use crate::store::Store;
@@ -38,6 +38,20 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         .await
     }
 
+    /// Settles what earlier calls have left to whoever comes later: claims of calls that must have ended, and releases,
+    /// rechecks and freezes that nobody is carrying out any more. Both ages in milliseconds.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be used.
+    pub async fn settle_left_over(&self, longest_call: u64, longest_care: u64) -> Result<Settled, StorageError> {
+        let now = self.environment.boot_clock();
+        self.settle_those(|intent| {
+            let patience = if matches!(intent.purpose, Purpose::Claim(_)) { longest_call } else { longest_care };
+            intent.boot != self.boot || now.saturating_sub(intent.opened) >= patience
+        })
+        .await
+    }
+
     /// Settles what earlier calls for these attachments left under way. The runtime makes one call at a time for a
     /// container, so they are dead.
     pub(super) async fn settle_attachments(&self, attachments: &[&Attachment]) -> Result<Settled, StorageError> {
@@ -57,7 +71,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         if !self.needs_intents() {
             return Ok(settled);
         }
-        let mut intents = self.journal.look(Tables::intents)?;
+        let mut intents = self.journal.look(|tables| tables.intents())?;
         intents.retain(|(_, intent)| intent.store == self.store_name && is_due(intent));
         for (operation, intent) in intents {
             if self.settle_one(operation, intent).await? {

@@ -9,10 +9,10 @@ use crate::block::{Block, Fullness};
 use crate::index::Index;
 use crate::intent::Seen;
 use crate::lease::Lease;
-use crate::ledger::{Journal, RowsMut, StorageError, Tables};
+use crate::ledger::{Journal, Rows, RowsMut, StorageError, Tables};
 use crate::offset::{BlockNumber, Offset};
 use crate::space::{BlockId, Space};
-use crate::store::{Object, Outcome, Store, Stored, Swap, Version};
+use crate::store::{Object, Outcome, ReadError, Store, Stored, Swap, Version};
 use crate::view::View;
 
 /// The blocks and indexes that a batch has read.
@@ -29,6 +29,13 @@ struct WorkingBlock {
     identity: Vec<u8>,
     block: Block,
     changed: bool,
+}
+
+impl WorkingBlock {
+    /// What is seen of the block as it was read or swapped in.
+    fn seen(&self) -> Seen {
+        Seen { epoch: self.block.epoch(), sequence: self.block.sequence(), identity: self.identity.clone() }
+    }
 }
 
 struct WorkingIndex {
@@ -125,16 +132,21 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
 
     /// Remembers that a block has less room than the index says.
     fn note_fullness(&mut self, id: &BlockId, fullness: Fullness) {
-        let together = self.host.promises().one_transaction_with_journal;
-        let Some(working) = self.indexes.get_mut(&id.space) else { return };
-        if working.index.mark(id.number) >= fullness {
-            return;
-        }
-        if together {
-            // In one transaction nothing can come between the block and its mark.
-            working.changed |= working.index.set_mark(id.number, fullness);
-        } else {
+        if self.indexes.get(&id.space).is_some_and(|working| working.index.mark(id.number) < fullness) {
             self.unmarked.insert(id.clone(), fullness);
+        }
+    }
+
+    /// Marks the blocks without room. In one transaction nothing can come between a block and its mark, and what was
+    /// taken back meanwhile has left room again.
+    fn mark_together(&mut self) {
+        for id in self.take_unmarked().into_keys() {
+            let fullness = self.block(&id).map(Block::fullness);
+            if let (Some(fullness), Some(working)) = (fullness, self.indexes.get_mut(&id.space))
+                && working.index.mark(id.number) < fullness
+            {
+                working.changed |= working.index.set_mark(id.number, fullness);
+            }
         }
     }
 
@@ -199,7 +211,13 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
                 true => self.host.journal.look(|tables| tables.seen_block(id))?,
                 false => None,
             };
-            let stored = self.host.store.read_block(id).await?;
+            let stored = match self.host.store.read_block(id).await {
+                Err(error @ ReadError::Foreign { .. }) => {
+                    let epoch = self.index(&id.space).await?.index.epoch();
+                    return self.host.freeze(&id.space, epoch, error.to_string()).await;
+                }
+                read => read?,
+            };
             if let Some((epoch, reason)) = contradiction(seen.as_ref(), stored.as_ref().map(Seen::of_block).as_ref()) {
                 return self.host.freeze(&id.space, epoch, format!("block {id} cannot be trusted: {reason}")).await;
             }
@@ -311,6 +329,9 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
     /// Swaps in everything that the batch changed. What nobody can say is repeated against the same version until the
     /// deadline: accepted or refused, the version has moved then, and a lost write can never land any more.
     pub(super) async fn swap_changed(&mut self) -> Swapped {
+        if self.host.promises().one_transaction_with_journal {
+            self.mark_together();
+        }
         let mut open: Vec<Swap> = Vec::new();
         for (id, working) in &mut self.blocks {
             if std::mem::take(&mut working.changed) {
@@ -394,12 +415,31 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
         }
     }
 
+    /// The changed blocks of which another call on this host has seen a newer state meanwhile. That state may have been
+    /// lost again before they were read here, so they are to be read and judged once more.
+    pub(super) fn outdated<R: Rows>(&self, tables: &Tables<R>) -> Result<BTreeSet<BlockId>, StorageError> {
+        let mut outdated = BTreeSet::new();
+        for (id, working) in self.blocks.iter().filter(|(_, working)| working.changed) {
+            if tables
+                .seen_block(id)?
+                .is_some_and(|seen| working.version.is_absent() || seen.is_newer_than(Some(&working.seen())))
+            {
+                outdated.insert(id.clone());
+            }
+        }
+        Ok(outdated)
+    }
+
+    /// Forgets blocks, so that the next look reads them again.
+    pub(super) fn forget_blocks(&mut self, ids: &BTreeSet<BlockId>) {
+        self.blocks.retain(|id, _| !ids.contains(id));
+    }
+
     /// Writes down what this batch has seen of the store, for the next call on this host.
     pub(super) fn remember<R: RowsMut>(&self, tables: &mut Tables<R>) -> Result<(), StorageError> {
         for (id, working) in &self.blocks {
             if !working.version.is_absent() && !working.changed {
-                let (block, identity) = (&working.block, working.identity.clone());
-                let seen = Seen { epoch: block.epoch(), sequence: block.sequence(), identity };
+                let seen = working.seen();
                 // Another call on this host may have seen more meanwhile.
                 if seen.is_newer_than(tables.seen_block(id)?.as_ref()) {
                     tables.set_seen_block(id, &seen)?;

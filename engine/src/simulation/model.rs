@@ -18,6 +18,7 @@ use crate::ledger::{Journal, Tables};
 use crate::offset::Offset;
 use crate::operations::{Allocate, AllocateError, Allocated, Want};
 use crate::space::{BlockId, Space};
+use crate::store::Version;
 
 /// What is wrong, in a sentence.
 pub(super) type Verdict = Result<(), String>;
@@ -94,7 +95,9 @@ pub(super) struct Model {
     moved: BTreeSet<OperationId>,
     /// Blocks whose marks a fault may have made wrong.
     unmarkable: BTreeSet<BlockId>,
-    /// Listed blocks that a fault took away, and when.
+    /// What a call's host had seen of a block when the call decided to swap a version of it, for the first time.
+    knew: BTreeMap<(usize, BlockId, Version), Option<Seen>>,
+    /// Blocks that a fault took away, and when.
     gone: BTreeMap<BlockId, u64>,
 }
 
@@ -152,6 +155,7 @@ impl Model {
             lost: BTreeSet::new(),
             moved: BTreeSet::new(),
             unmarkable: BTreeSet::new(),
+            knew: BTreeMap::new(),
             gone: BTreeMap::new(),
         }
     }
@@ -324,6 +328,10 @@ impl Model {
                     || is_same_owner(&hand.owner, &request.owner)
                         && (hand.node == call.node || matches!(hand.owner, Owner::Sticky { .. })))
             {
+                if is_lost {
+                    // A fault took it from this call before its answer, and a host that could not know gave it away.
+                    continue;
+                }
                 return Err(format!("{address} was told to {attachment}, and {} has it", hand.attachment));
             }
             let hand = Hand {
@@ -365,8 +373,12 @@ impl Model {
                         && (hand.attachment == request.attachment || is_same_owner(&hand.owner, &request.owner))
                 })
             };
+            // What another sandbox took over during the call is its own no more.
+            let is_own_still =
+                |place: &Place| self.hands.get(place).is_some_and(|hand| hand.attachment == request.attachment);
             let those = |own: bool| -> Vec<&Place> {
-                let mine = had.iter().filter(|(of, _, is_own)| *of == at && (*is_own || !own));
+                let mine =
+                    had.iter().filter(|(of, place, is_own)| *of == at && (!own || *is_own && is_own_still(place)));
                 mine.map(|(_, place, _)| place).filter(still).collect()
             };
             // Its own come before those of other sandboxes of its owner.
@@ -423,6 +435,12 @@ impl Model {
         self.indexes.get(&id.space).is_some_and(|index| index.object.mark(id.number) != Fullness::Open)
     }
 
+    /// Whether an old image brought a lease back which, as its host knows, had passed on to a later sandbox of its owner.
+    fn was_brought_back(&self, place: &Place, hand: &Hand) -> bool {
+        self.last_fault.contains_key(&place.0)
+            && self.judge_recorded(hand.node, &hand.attachment, place, hand.operation).is_err()
+    }
+
     /// The answer to a CHECK of something that is in its caller's hands.
     pub(super) fn checked(
         &self,
@@ -439,6 +457,7 @@ impl Model {
                 hand.is_lost
                     || self.lease(place).is_none_or(|lease| lease.operation != hand.operation)
                     || self.last_followed.get(place).is_some_and(|(last, _)| *last >= started)
+                    || self.was_brought_back(place, hand)
             });
         if n_addresses > 0 && !is_disputed && !is_fine {
             return Err(format!("CHECK of {attachment} failed, which has its addresses"));
@@ -495,7 +514,10 @@ impl Model {
             return Ok(());
         }
         match process {
-            Some(_) => self.block_changed(process, id, Some((Rc::new(block), 1))),
+            Some(process) => {
+                let block = (Rc::new(block), 1);
+                self.block_changed(Some((process, &Version::absent())), id, Some(block))
+            }
             None => {
                 self.blocks.insert(id.clone(), Known { object: Rc::new(block), identity: 1 });
                 self.note_room(id);
@@ -579,9 +601,18 @@ impl Model {
         ))
     }
 
+    /// A call is about to swap a block on this version of it.
+    pub(super) fn decided(&mut self, process: usize, id: BlockId, expected: Version) -> Verdict {
+        let call = self.calls.get(&process).ok_or("a swap of nobody")?;
+        let ledger = self.ledgers.get(call.node).ok_or("no such node")?;
+        let seen = ledger.look(|tables| tables.seen_block(&id)).map_err(|error| error.to_string())?;
+        self.knew.entry((process, id, expected)).or_insert(seen);
+        Ok(())
+    }
+
     pub(super) fn block_changed(
         &mut self,
-        writer: Option<usize>,
+        writer: Option<(usize, &Version)>,
         id: &BlockId,
         after: Option<(Rc<Block>, u64)>,
     ) -> Verdict {
@@ -596,9 +627,10 @@ impl Model {
                 self.fault(id, before.as_ref(), after.as_ref().map(|(block, _)| &**block));
                 Ok(())
             }
-            Some(process) => {
+            Some((process, expected)) => {
                 let after = after.as_ref().map(|(block, _)| &**block).ok_or("a call took a block away")?;
-                self.judge_block(process, id, before.as_ref(), after)
+                let seen = self.knew.get(&(process, id.clone(), expected.clone())).cloned().flatten();
+                self.judge_block(process, id, before.as_ref(), after, seen.as_ref())
             }
         };
         self.note_room(id);
@@ -628,11 +660,10 @@ impl Model {
     fn fault(&mut self, id: &BlockId, before: Option<&Known<Block>>, after: Option<&Block>) {
         self.last_fault.insert(id.clone(), self.step);
         self.unmarkable.insert(id.clone());
-        if after.is_none()
-            && self.indexes.get(&id.space).is_some_and(|index| index.object.existing().contains(id.number))
-        {
-            self.gone.insert(id.clone(), self.step);
-        }
+        match after {
+            None => self.gone.insert(id.clone(), self.step),
+            Some(_) => self.gone.remove(id),
+        };
         let operations = |block: Option<&Block>| -> BTreeMap<Offset, OperationId> {
             block.map(|block| block.iter().map(|(at, lease)| (at, lease.operation)).collect()).unwrap_or_default()
         };
@@ -650,15 +681,33 @@ impl Model {
             }
         }
         let places = self.hands.range_mut((id.clone(), Offset::ZERO)..=(id.clone(), Offset::LAST));
-        for ((_, offset), hand) in places {
+        let mut passed = Vec::new();
+        for (place @ (_, offset), hand) in places {
+            if let Some(operation) = was.get(offset).filter(|operation| **operation != hand.operation)
+                && has_passed(&self.ledgers, hand, *operation)
+            {
+                passed.push(place.clone());
+                continue;
+            }
             let lease = after.and_then(|block| block.get(*offset));
             let is_as_it_was = lease.is_some_and(|lease| was.get(offset) == Some(&lease.operation));
             let is_back = lease.is_some_and(|lease| lease.operation == hand.operation);
             hand.is_lost = !is_back && (hand.is_lost || !is_as_it_was);
         }
+        for place in passed {
+            self.hands.remove(&place);
+        }
     }
 
-    fn judge_block(&mut self, process: usize, id: &BlockId, before: Option<&Known<Block>>, after: &Block) -> Verdict {
+    /// `seen` is what the call's host had seen of the block when the call decided on the swap.
+    fn judge_block(
+        &mut self,
+        process: usize,
+        id: &BlockId,
+        before: Option<&Known<Block>>,
+        after: &Block,
+        seen: Option<&Seen>,
+    ) -> Verdict {
         let was: BTreeMap<Offset, &Lease> = before.iter().flat_map(|known| known.object.iter()).collect();
         let is: BTreeMap<Offset, &Lease> = after.iter().collect();
         if let Some(known) = before
@@ -674,6 +723,7 @@ impl Model {
             {
                 return Err(format!("{id} is listed and was lost, and was made again as if it were new"));
             }
+            self.gone.remove(id);
             if !after.used().is_empty() && !self.promises_several() {
                 return Err(format!("{id} was made with somebody in it"));
             }
@@ -717,7 +767,7 @@ impl Model {
                 self.judge_choice(call, id, offset, lease, after)?;
             }
         }
-        self.judge_hands(process, id, before, after)
+        self.judge_hands(process, id, before, after, seen)
     }
 
     fn promises_several(&self) -> bool {
@@ -777,21 +827,21 @@ impl Model {
     }
 
     /// What is in somebody's hands stays there.
-    fn judge_hands(&mut self, process: usize, id: &BlockId, before: Option<&Known<Block>>, after: &Block) -> Verdict {
+    fn judge_hands(
+        &mut self,
+        process: usize,
+        id: &BlockId,
+        before: Option<&Known<Block>>,
+        after: &Block,
+        seen: Option<&Seen>,
+    ) -> Verdict {
         let call = self.calls.get(&process).ok_or("a swap of nobody")?;
-        let seen = match self.is_local {
-            true => None,
-            false => {
-                let ledger = self.ledgers.get(call.node).ok_or("no such node")?;
-                ledger.look(|tables| tables.seen_block(id)).map_err(|error| error.to_string())?
-            }
-        };
         let now = before.map(|known| Seen {
             epoch: known.object.epoch(),
             sequence: known.object.sequence(),
             identity: known.identity.to_be_bytes().to_vec(),
         });
-        let knows_better = match (&seen, &now) {
+        let knows_better = match (seen, &now) {
             (Some(seen), Some(now)) => {
                 (now.epoch, now.sequence) < (seen.epoch, seen.sequence)
                     || now.epoch == seen.epoch && now.identity != seen.identity
@@ -818,12 +868,11 @@ impl Model {
             if hand.is_lost && (!is_new || !knows_better || call.is_repair) {
                 continue;
             }
-            // It had passed to a later sandbox of the owner, whose call was through: that one may be deleted.
             let old = before.and_then(|known| known.object.get(*offset));
             if let Some(old) = old.filter(|old| old.operation != hand.operation && lease.is_none())
-                && let Some(ledger) = self.ledgers.get(hand.node)
-                && let Ok(None) = ledger.look(|tables| tables.intent(old.operation))
+                && has_passed(&self.ledgers, hand, old.operation)
             {
+                // That one may be deleted.
                 passed.push((id.clone(), *offset));
                 continue;
             }
@@ -928,6 +977,11 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// Whether an address had passed on to a later sandbox of the owner, whose call was through.
+fn has_passed(ledgers: &[Rc<MemoryLedger>], hand: &Hand, later: OperationId) -> bool {
+    ledgers.get(hand.node).is_some_and(|ledger| matches!(ledger.look(|tables| tables.intent(later)), Ok(None)))
 }
 
 /// Whether settling the intent will look at the block's mark.

@@ -569,19 +569,31 @@ impl World {
         if self.mode == Mode::Local {
             return self.note_local_changes(process);
         }
+        for decided in self.store.take_decided() {
+            if let Key::Block(id) = decided.key {
+                self.model.decided(decided.writer, id, decided.expected)?;
+            }
+        }
         for change in self.store.take_changes() {
-            self.say(|| format!("  {} by {:?}", change_text(&change.key, change.after.as_deref()), change.writer));
+            self.say(|| {
+                format!(
+                    "  {} by {:?}",
+                    change_text(&change.key, change.after.as_deref()),
+                    change.writer.as_ref().map(|(writer, _)| *writer)
+                )
+            });
+            let writer = change.writer.as_ref().map(|(writer, expected)| (*writer, expected));
             match (&change.key, change.after.as_deref()) {
                 (Key::Block(id), Some(Object::Block(_, block))) => {
                     let block = (Rc::new(block.clone()), change.identity);
-                    self.model.block_changed(change.writer, id, Some(block))?;
+                    self.model.block_changed(writer, id, Some(block))?;
                 }
                 (Key::Index(space), Some(Object::Index(_, index))) => {
                     let index = (Rc::new(index.clone()), change.identity);
-                    self.model.index_changed(change.writer, space, Some(index))?;
+                    self.model.index_changed(writer.map(|(writer, _)| writer), space, Some(index))?;
                 }
-                (Key::Block(id), _) => self.model.block_changed(change.writer, id, None)?,
-                (Key::Index(space), _) => self.model.index_changed(change.writer, space, None)?,
+                (Key::Block(id), _) => self.model.block_changed(writer, id, None)?,
+                (Key::Index(space), _) => self.model.index_changed(writer.map(|(writer, _)| writer), space, None)?,
             }
         }
         Ok(())

@@ -7,13 +7,12 @@ use std::cell::RefCell;
 use std::future::{Future, ready};
 use std::ops::ControlFlow;
 
-use super::{Object, Outcome, Promises, ReadError, Store, Stored, Swap, Version};
+use super::{Listed, Object, Outcome, Promises, ReadError, Store, Stored, Swap, Version};
 use crate::block::Block;
 use crate::index::Index;
 use crate::intent::Past;
 use crate::lease::BootId;
 use crate::ledger::{Journal, RowsMut, StorageError, Tables};
-use crate::offset::BlockNumber;
 use crate::space::{BlockId, Space};
 
 /// One transaction of a ledger, as the store and as the journal of the operations that run in it.
@@ -79,13 +78,17 @@ fn present<T>(object: T) -> Stored<T> {
 }
 
 impl<R: RowsMut> Journal for Unit<R> {
-    type Rows = R;
+    type Rows<'t> = R;
+    type Snapshot<'t> = R;
 
-    fn record<T>(&self, change: impl FnOnce(&mut Tables<R>) -> Result<T, StorageError>) -> Result<T, StorageError> {
+    fn record<T>(
+        &self,
+        change: impl for<'t> FnOnce(&mut Tables<R>) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
         self.with(change)
     }
 
-    fn look<T>(&self, look: impl FnOnce(&Tables<R>) -> Result<T, StorageError>) -> Result<T, StorageError> {
+    fn look<T>(&self, look: impl for<'t> FnOnce(&Tables<R>) -> Result<T, StorageError>) -> Result<T, StorageError> {
         self.with(|tables| look(tables))
     }
 }
@@ -119,17 +122,25 @@ impl<R: RowsMut> Store for Unit<R> {
         ready(vec![outcome; n])
     }
 
-    fn list_blocks(&self, space: &Space) -> impl Future<Output = Result<Vec<(BlockNumber, Stored<Block>)>, ReadError>> {
+    fn list_blocks(&self, space: &Space) -> impl Future<Output = Result<Vec<Listed>, ReadError>> {
         ready(
             self.with(|tables| {
                 let mut blocks = Vec::new();
                 tables.each_block_from(space, None, |id, block| {
-                    blocks.push((id.number, present(block)));
+                    blocks.push((id.number, Ok(present(block))));
                     Ok(ControlFlow::Continue(()))
                 })?;
                 Ok(blocks)
             })
             .map_err(unsound),
         )
+    }
+
+    fn list_spaces(&self) -> impl Future<Output = Result<Vec<Space>, ReadError>> {
+        ready(self.with(|tables| tables.spaces()).map_err(unsound))
+    }
+
+    fn confirm(&self) -> impl Future<Output = Result<(), ReadError>> {
+        ready(Ok(()))
     }
 }

@@ -15,10 +15,9 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::{Object, Outcome, Promises, ReadError, Store, Stored, Swap, Version};
+use super::{Listed, Object, Outcome, Promises, ReadError, Store, Stored, Swap, Version};
 use crate::block::Block;
 use crate::index::Index;
-use crate::offset::BlockNumber;
 use crate::space::{BlockId, Space};
 
 /// Numbers that a seed decides: the generator called SplitMix64.
@@ -61,14 +60,25 @@ pub enum Key {
 /// A change of an object, in the order in which they happened.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// Which client's swap it was; `None` for a fault.
-    pub writer: Option<usize>,
+    /// Which client's swap it was, and of which version; `None` for a fault.
+    pub writer: Option<(usize, Version)>,
     /// What changed.
     pub key: Key,
     /// What it is now; `None` when it is gone.
     pub after: Option<Rc<Object>>,
     /// The object's identity, 0 when it is gone.
     pub identity: u64,
+}
+
+/// A swap that a client has decided on, each time that it asks for it.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    /// Whose it is.
+    pub writer: usize,
+    /// What it is about.
+    pub key: Key,
+    /// The version on which it was decided.
+    pub expected: Version,
 }
 
 /// A store in memory.
@@ -99,6 +109,7 @@ struct State {
     n_requests: u64,
     cut_off: BTreeSet<usize>,
     changes: Vec<Change>,
+    decided: Vec<Decided>,
 }
 
 #[derive(Clone, Debug)]
@@ -196,6 +207,12 @@ impl MemoryStore {
         std::mem::take(&mut self.state.borrow_mut().changes)
     }
 
+    /// What was decided since this was asked last.
+    #[must_use]
+    pub fn take_decided(&self) -> Vec<Decided> {
+        std::mem::take(&mut self.state.borrow_mut().decided)
+    }
+
     /// What is stored under a key.
     #[must_use]
     pub fn get(&self, key: &Key) -> Option<Rc<Object>> {
@@ -284,7 +301,7 @@ pub enum Identity {
 // === impl State ===
 
 impl State {
-    fn put(&mut self, writer: Option<usize>, key: &Key, object: Option<Object>, identity: Identity) {
+    fn put(&mut self, writer: Option<(usize, Version)>, key: &Key, object: Option<Object>, identity: Identity) {
         let object = object.map(Rc::new);
         self.revision += 1;
         let mut given = 0;
@@ -339,7 +356,7 @@ impl State {
                 continue;
             }
             let key = Key::of(&swap.object);
-            self.put(Some(writer), &key, Some(swap.object), Identity::Same);
+            self.put(Some((writer, swap.expected)), &key, Some(swap.object), Identity::Same);
             let identity = self.objects.get(&key).map(|kept| kept.identity.to_be_bytes().to_vec()).unwrap_or_default();
             outcomes.push(Outcome::Accepted { version: self.version(&key), identity });
         }
@@ -456,6 +473,9 @@ impl Store for Client {
     }
 
     async fn swap(&self, swaps: Vec<Swap>) -> Vec<Outcome> {
+        let decided =
+            |swap: &Swap| Decided { writer: self.id, key: Key::of(&swap.object), expected: swap.expected.clone() };
+        self.store.state.borrow_mut().decided.extend(swaps.iter().map(decided));
         if self.store.several_at_once {
             return self.swap_together(swaps).await;
         }
@@ -475,15 +495,30 @@ impl Store for Client {
         outcomes
     }
 
-    async fn list_blocks(&self, space: &Space) -> Result<Vec<(BlockNumber, Stored<Block>)>, ReadError> {
+    async fn list_blocks(&self, space: &Space) -> Result<Vec<Listed>, ReadError> {
         self.read(|state| {
             let block = |(key, kept): (&Key, &Kept)| {
                 let (Key::Block(id), Object::Block(_, block)) = (key, &*kept.object) else { return None };
-                (id.space == *space).then(|| (id.number, stored(kept, block.clone())))
+                (id.space == *space).then(|| (id.number, Ok(stored(kept, block.clone()))))
             };
             state.objects.iter().filter_map(block).collect()
         })
         .await
+    }
+
+    async fn list_spaces(&self) -> Result<Vec<Space>, ReadError> {
+        self.read(|state| {
+            let space = |key: &Key| match key {
+                Key::Index(space) => Some(space.clone()),
+                Key::Block(_) => None,
+            };
+            state.objects.keys().filter_map(space).collect()
+        })
+        .await
+    }
+
+    async fn confirm(&self) -> Result<(), ReadError> {
+        self.read(|_| ()).await
     }
 }
 

@@ -108,7 +108,19 @@ pub enum ReadError {
         /// What is wrong with it, for people.
         reason: String,
     },
+    /// What was read is an object of another store that was copied here. It is never overwritten, and its space is
+    /// frozen.
+    #[error("{object} is of another cluster: {reason}")]
+    Foreign {
+        /// Which object.
+        object: String,
+        /// Whose it is, for people.
+        reason: String,
+    },
 }
+
+/// A block of a list, or what is wrong with it.
+pub type Listed = (BlockNumber, Result<Stored<Block>, ReadError>);
 
 /// Keeps blocks and indexes, and swaps them against the version that was read.
 pub trait Store {
@@ -130,11 +142,25 @@ pub trait Store {
     /// Swaps objects, each at most once per call, and answers for each in the same order.
     fn swap(&self, swaps: Vec<Swap>) -> impl Future<Output = Vec<Outcome>>;
 
-    /// Reads all blocks of a space, ascending. For repairs and people, never on the way of an ADD or DEL.
+    /// Reads all blocks of a space, ascending, those that are unsound or foreign as the error that they are. For
+    /// repairs, rebuilding and people, never on the way of an ADD or DEL.
     ///
     /// # Errors
-    /// [`ReadError`] when the store does not answer, or one of them is unsound.
-    fn list_blocks(&self, space: &Space) -> impl Future<Output = Result<Vec<(BlockNumber, Stored<Block>)>, ReadError>>;
+    /// [`ReadError`] when the store does not answer.
+    fn list_blocks(&self, space: &Space) -> impl Future<Output = Result<Vec<Listed>, ReadError>>;
+
+    /// Reads which spaces have an index, in order. For rebuilding and people.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the store does not answer, or an index is not readable at all.
+    fn list_spaces(&self) -> impl Future<Output = Result<Vec<Space>, ReadError>>;
+
+    /// Makes sure that this is the store that the ledger of this host belongs to. Asked before a space is frozen: a
+    /// configuration that was pointed at another cluster must not freeze that cluster's spaces.
+    ///
+    /// # Errors
+    /// [`ReadError`] when it is another one, or when it does not answer.
+    fn confirm(&self) -> impl Future<Output = Result<(), ReadError>>;
 }
 
 // === impl Version ===

@@ -10,12 +10,12 @@ use roaring::RoaringBitmap;
 
 use crate::address::Family;
 use crate::block::Block;
-use crate::codec::OwnerRow;
+use crate::codec::{OwnerAddress, OwnerRow};
 use crate::index::{BlockSet, Index};
 use crate::intent::{AttachmentRow, Claim, HeldAddress, Intent, Past, Purpose, Seen};
 use crate::lease::{Attachment, BootId, Lease, LeaseState, OperationId, Owner, Pod};
 use crate::ledger::keys;
-use crate::ledger::meta::{HostRow, IdentityRow, SharingRow};
+use crate::ledger::meta::{HostRow, IdentityRow, SharingRow, StoreRow};
 use crate::offset::{BlockNumber, Offset};
 use crate::space::{BlockId, Network, Pool, Sharing, Space};
 use crate::store::Version;
@@ -243,9 +243,10 @@ pub(super) fn any_index() -> BoxedStrategy<(Space, Index)> {
         .prop_flat_map(|space| {
             let set = || any_block_set(space.family());
             let frozen = option::of(any::<String>());
-            (Just(space.clone()), any::<u64>(), any::<u64>(), frozen, (set(), set(), set())).prop_map(
-                |(space, sequence, epoch, frozen, (existing, full, full_but_zero))| {
-                    (space, Index { sequence, epoch, frozen, existing, full, full_but_zero })
+            let reported = btree_set("[a-c]{0,2}".prop_map(Arc::from), 0..3);
+            (Just(space.clone()), any::<u64>(), any::<u64>(), (frozen, reported), (set(), set(), set())).prop_map(
+                |(space, sequence, epoch, (frozen, reported), (existing, full, full_but_zero))| {
+                    (space, Index { sequence, epoch, frozen, reported, existing, full, full_but_zero })
                 },
             )
         })
@@ -275,9 +276,9 @@ pub(super) fn any_attachment_row() -> BoxedStrategy<AttachmentRow> {
 }
 
 pub(super) fn any_owner_row() -> BoxedStrategy<OwnerRow> {
-    vec(prop_oneof![any::<u128>(), 0_u128..300, Just(u128::MAX)], 0..4)
-        .prop_map(|addresses| OwnerRow { addresses })
-        .boxed()
+    let address = prop_oneof![any::<u128>(), 0_u128..300, Just(u128::MAX)];
+    let known = (address, any_operation()).prop_map(|(address, operation)| OwnerAddress { address, operation });
+    vec(known, 0..4).prop_map(|addresses| OwnerRow { addresses }).boxed()
 }
 
 pub(super) fn any_intent() -> BoxedStrategy<Intent> {
@@ -321,6 +322,12 @@ pub(super) fn any_identity() -> BoxedStrategy<IdentityRow> {
 
 pub(super) fn any_host() -> BoxedStrategy<HostRow> {
     (any_boot(), any::<u64>()).prop_map(|(boot, pid_namespace)| HostRow { boot, pid_namespace }).boxed()
+}
+
+pub(super) fn any_store() -> BoxedStrategy<StoreRow> {
+    let text = || "\\PC{0,9}".prop_map(Arc::from);
+    let row = |(identity, address, is_complete)| StoreRow { identity, address, is_complete };
+    (text(), text(), any::<bool>()).prop_map(row).boxed()
 }
 
 pub(super) fn any_sharing() -> BoxedStrategy<SharingRow> {

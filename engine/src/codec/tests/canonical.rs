@@ -44,8 +44,9 @@ fn bitmap(members: impl IntoIterator<Item = u32>) -> Vec<u8> {
 
 #[test]
 fn a_number_has_no_longer_form() {
-    let (kind, key) = (RecordKind::Owner, b"key");
-    let sound = kind.seal(key, &[1, 5]);
+    let (kind, key, operation) = (RecordKind::Owner, b"key", [9; 8]);
+    let owner = |number: &[u8]| [number, &operation].concat();
+    let sound = kind.seal(key, &owner(&[1, 5]));
     assert_eq!(kind.reencode(key, &sound), Ok(sound.clone()));
     // 5 as a 16-, 32-, 64- and 128-bit number, and a length of 1 as a 16-bit one.
     for longer in [
@@ -55,9 +56,9 @@ fn a_number_has_no_longer_form() {
         &[1, 254, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         &[251, 1, 0, 5],
     ] {
-        refuse(kind, key, longer, OTHER_ENCODING);
+        refuse(kind, key, &owner(longer), OTHER_ENCODING);
     }
-    refuse(kind, key, &[1, 255, 5, 0], "");
+    refuse(kind, key, &owner(&[1, 255, 5, 0]), "");
 }
 
 #[test]
@@ -119,6 +120,8 @@ fn the_parts_of_an_index_ascend_and_are_not_empty() {
     refuse_index(|index| index.existing.reverse(), OTHER_ENCODING);
     refuse_index(|index| index.existing.push(index.existing[0].clone()), "double");
     refuse_index(|index| index.full[0].low = bitmap([]), "empty");
+    refuse_index(|index| index.reported = vec!["b".to_owned(), "a".to_owned()], "one encoding");
+    refuse_index(|index| index.reported = vec!["a".to_owned(); 2], "one encoding");
     refuse_index(|index| index.full.push(StoredBitmap { high: 1 << 88, low: bitmap([1]) }), "impossible");
 }
 
@@ -129,6 +132,7 @@ fn an_index_has_no_block_beyond_its_family() {
         sequence: 1,
         epoch: 0,
         frozen: None,
+        reported: Vec::new(),
         existing: vec![StoredBitmap { high: 0, low: bitmap([number]) }],
         full: Vec::new(),
         full_but_zero: Vec::new(),

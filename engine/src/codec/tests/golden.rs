@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
-use super::super::{CodecError, HEADER, OwnerRow, Record};
+use super::super::{CodecError, HEADER, OwnerAddress, OwnerRow, Record};
 use crate::address::Family;
 use crate::block::{Block, Fullness};
 use crate::index::Index;
 use crate::intent::{AttachmentRow, Claim, HeldAddress, Intent, Past, Purpose, Seen};
 use crate::lease::{Attachment, BootId, Lease, LeaseState, OperationId, Owner, Pod};
 use crate::ledger::keys;
-use crate::ledger::meta::{HostRow, IdentityRow, SharingRow};
+use crate::ledger::meta::{HostRow, IdentityRow, SharingRow, StoreRow};
 use crate::offset::{BlockNumber, Offset};
 use crate::space::{BlockId, Network, Pool, Sharing, Space};
 use crate::store::Version;
@@ -121,6 +121,7 @@ fn index() -> (Space, Index) {
     let mut index = Index::empty(3);
     index.sequence = 251;
     index.frozen = Some("block 10.0.0.0/24 is listed in the index and gone".to_owned());
+    index.reported = ["node-1".into(), "node-2".into()].into();
     for number in (0..100).chain([70_000, 1 << 32, (1 << 120) - 1]) {
         index.existing.insert(BlockNumber::new(Family::V6, number).unwrap());
     }
@@ -201,6 +202,7 @@ fn fixtures() -> Vec<Golden> {
         "history" => RecordKind::Past,
         "identity" => RecordKind::Identity,
         "host" => RecordKind::Host,
+        "store" => RecordKind::Store,
         "sharing" => RecordKind::Sharing,
         other => panic!("no kind {other}"),
     };
@@ -234,7 +236,15 @@ fn the_encoding_of_every_kind_stays() {
     check("attachment", &keys::attachment(&of), &value);
     let lease = pod_lease();
     let owner = keys::owner(&unnamed_v4(), &lease.owner, &lease.attachment.interface).unwrap();
-    check("owner", &owner, &OwnerRow { addresses: vec![0x0a00_0001, u128::MAX] });
+    check(
+        "owner",
+        &owner,
+        &OwnerRow {
+            addresses: [0x0a00_0001, u128::MAX]
+                .map(|address| OwnerAddress { address, operation: lease.operation })
+                .into(),
+        },
+    );
     let operation = lease.operation.to_bytes();
     check("intent-claim", &operation, &intent(Purpose::Claim(vec![claim(None), claim(Some(lease.clone()))])));
     check("intent-undo", &operation, &intent(Purpose::Undo(vec![claim(None)])));
@@ -251,13 +261,19 @@ fn the_encoding_of_every_kind_stays() {
     check("identity", b"identity", &IdentityRow { machine, random: [0x5a; 16], created: NEW_YEAR });
     check("host", b"host", &HostRow { boot: BOOT, pid_namespace: 4_026_531_836 });
     let pool = Pool::new(Network::new("blue").unwrap(), "2001:db8::/64".parse().unwrap());
+    let store = StoreRow {
+        identity: "0b6f6d0e-3d0a-4f5c-9a3b-7f1e2d3c4b5a".into(),
+        address: "/etc/cni/net.d/whereabouts.d/whereabouts.kubeconfig".into(),
+        is_complete: true,
+    };
+    check("store", b"store", &store);
     check("sharing", &keys::sharing(&pool), &SharingRow(Sharing::Private));
 }
 
 #[test]
 fn every_golden_record_is_read_and_written_again() {
     let fixtures = fixtures();
-    assert_eq!(fixtures.len(), 17, "one for each kind and shape");
+    assert_eq!(fixtures.len(), 18, "one for each kind and shape");
     for Golden { name, kind, key, record } in fixtures {
         assert_eq!(kind.reencode(&key, &record), Ok(record.clone()), "{name}");
     }

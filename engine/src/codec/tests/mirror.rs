@@ -13,7 +13,7 @@ use super::arbitrary::*;
 use crate::block::Block;
 use crate::index::Index;
 use crate::intent::{AttachmentRow, Intent, Past, Seen};
-use crate::ledger::meta::{HostRow, IdentityRow, SharingRow};
+use crate::ledger::meta::{HostRow, IdentityRow, SharingRow, StoreRow};
 
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub(super) enum StoredText {
@@ -127,6 +127,7 @@ pub(super) struct StoredIndex {
     pub(super) sequence: u64,
     pub(super) epoch: u64,
     pub(super) frozen: Option<String>,
+    pub(super) reported: Vec<String>,
     pub(super) existing: Vec<StoredBitmap>,
     pub(super) full: Vec<StoredBitmap>,
     pub(super) full_but_zero: Vec<StoredBitmap>,
@@ -203,9 +204,22 @@ pub(super) struct StoredIdentity {
 }
 
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub(super) struct StoredOwnerAddress {
+    pub(super) address: u128,
+    pub(super) operation: [u8; 8],
+}
+
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub(super) struct StoredHost {
     pub(super) boot: [u8; 16],
     pub(super) pid_namespace: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub(super) struct StoredStore {
+    pub(super) identity: String,
+    pub(super) address: String,
+    pub(super) is_complete: bool,
 }
 
 /// What bincode makes of a value.
@@ -253,15 +267,17 @@ proptest! {
         (_, past) in any_past(),
         identity in any_identity(),
         host in any_host(),
+        store in any_store(),
         sharing in any_sharing(),
     ) {
         check::<StoredAttachmentRow, AttachmentRow>(&attachment)?;
-        check::<Vec<u128>, OwnerRow>(&owner)?;
+        check::<Vec<StoredOwnerAddress>, OwnerRow>(&owner)?;
         check::<StoredIntent, Intent>(&intent)?;
         check::<StoredSeen, Seen>(&seen)?;
         check::<StoredPast, Past>(&past)?;
         check::<StoredIdentity, IdentityRow>(&identity)?;
         check::<StoredHost, HostRow>(&host)?;
+        check::<StoredStore, StoreRow>(&store)?;
         check::<bool, SharingRow>(&sharing)?;
     }
 }

@@ -1,0 +1,291 @@
+//! One host of many: a store that others use too is the truth, and the ledger of this host holds what is under way
+//! ([intents](crate::intent)), what this host's attachments hold, and hints.
+//!
+//! The operations are those of every store ([`crate::operations`]); this is only the door to them.
+
+mod courteous;
+mod rebuild;
+mod spooled;
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub use self::rebuild::Rebuilt;
+
+use self::courteous::Courteous;
+use crate::address::Address;
+use crate::host::{HostEnvironment, HostFacts};
+use crate::intent::HeldAddress;
+use crate::lease::{Attachment, BootId};
+use crate::ledger::meta::{IdentityRow, StoreRow};
+use crate::ledger::{FileJournal, FileSystem, Journal, OpenOptions, StorageError};
+use crate::operations::{
+    Allocate, AllocateError, Allocated, Check, CheckError, Collect, Environment, Host, Reinserted, Release,
+    ReleaseError, Released, Settled, Want,
+};
+use crate::space::Space;
+use crate::store::{ReadError, Store};
+
+/// A claim of this age, in milliseconds, is dead: its call has ended, whatever its deadline.
+const LONGEST_CALL: u64 = 15 * 60 * 1000;
+
+/// A release, a recheck or a freeze of this age, in milliseconds, is taken over: two who carry it out do no harm.
+const LONGEST_CARE: u64 = 5 * 1000;
+
+/// The ledger of a host whose addresses are arbitrated elsewhere.
+///
+/// It is closed while a call waits for the store, so that calls on one host wait for each other's writes only.
+#[derive(Debug)]
+pub struct ClusterLedger {
+    journal: FileJournal,
+    facts: HostFacts,
+}
+
+/// The store that a ledger belongs to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KnownStore {
+    /// What tells it from every other one: in Kubernetes the UID of the namespace `kube-system`.
+    pub identity: Arc<str>,
+    /// How it was reached last: the path of the kubeconfig.
+    pub address: Arc<str>,
+}
+
+/// A ledger and its store: what a call works with.
+#[derive(Debug)]
+pub struct ClusterHost<'a, S, E> {
+    ledger: &'a ClusterLedger,
+    store: Courteous<'a, S>,
+    environment: &'a E,
+}
+
+/// Whether a ledger was made for another machine: then it speaks of containers that never ran here.
+fn is_of_another_machine(identity: Option<&IdentityRow>, facts: &HostFacts) -> bool {
+    identity.is_some_and(|identity| {
+        !identity.machine.is_empty() && !facts.machine.is_empty() && identity.machine != facts.machine
+    })
+}
+
+// === impl ClusterLedger ===
+
+impl ClusterLedger {
+    /// Opens the ledger. A call that is made with it ends at `deadline`.
+    ///
+    /// A ledger of another machine, as a copied disk has it, is set aside, and a new one is begun.
+    ///
+    /// # Errors
+    /// [`StorageError`] names the file and the cure.
+    pub fn open(options: OpenOptions, facts: HostFacts, deadline: Instant) -> Result<Self, StorageError> {
+        let ledger = Self { journal: FileJournal::new(options, deadline), facts };
+        let identity = ledger.journal.look(|tables| tables.identity())?;
+        if is_of_another_machine(identity.as_ref(), &ledger.facts) {
+            ledger.set_aside()?;
+        }
+        if identity.is_none() || is_of_another_machine(identity.as_ref(), &ledger.facts) {
+            let random = u128::from(HostEnvironment.random()) << 64 | u128::from(HostEnvironment.random());
+            let row = IdentityRow {
+                machine: Arc::clone(&ledger.facts.machine),
+                random: random.to_be_bytes(),
+                created: HostEnvironment.now(),
+            };
+            ledger.journal.record(|tables| tables.set_identity(&row))?;
+        }
+        Ok(ledger)
+    }
+
+    /// Renames the file, so that a new one is begun and nothing is lost.
+    fn set_aside(&self) -> Result<(), StorageError> {
+        let path = &self.journal.options().path;
+        let aside = PathBuf::from(format!("{}.of-another-machine-{}", path.display(), HostEnvironment.now()));
+        tracing::warn!(path = %path.display(), aside = %aside.display(), "the ledger is of another machine; set aside");
+        self.journal.let_go();
+        fs::rename(path, &aside)
+            .map_err(|error| StorageError::io(format!("{} cannot be set aside: {error}", path.display())))
+    }
+
+    /// The file system that the ledger is on, for the caller to warn about.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be opened.
+    pub fn file_system(&self) -> Result<FileSystem, StorageError> {
+        Ok(self.journal.with(|file| Ok(file.file_system()))?)
+    }
+
+    /// The store that this ledger belongs to, once it is known.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be read.
+    pub fn store(&self) -> Result<Option<KnownStore>, StorageError> {
+        let row = self.journal.look(|tables| tables.store())?;
+        Ok(row.map(|StoreRow { identity, address, .. }| KnownStore { identity, address }))
+    }
+
+    /// Remembers the store that this ledger belongs to, and how it is reached.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be written.
+    pub fn set_store(&self, known: &KnownStore) -> Result<(), StorageError> {
+        self.journal.record(|tables| {
+            let is_complete = tables.store()?.is_some_and(|row| row.is_complete && row.identity == known.identity);
+            let (identity, address) = (Arc::clone(&known.identity), Arc::clone(&known.address));
+            tables.set_store(&StoreRow { identity, address, is_complete })
+        })
+    }
+
+    /// Whether the ledger knows anything of this interface of a container: what it holds, or a call under way.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be read.
+    pub fn knows(&self, container: &str, interface: &str) -> Result<bool, StorageError> {
+        self.journal.look(|tables| {
+            let is_it =
+                |attachment: &Attachment| &*attachment.container == container && &*attachment.interface == interface;
+            Ok(!tables.attachments_of(container, interface)?.is_empty()
+                || tables.intents()?.iter().any(|(_, intent)| is_it(&intent.attachment)))
+        })
+    }
+
+    /// The addresses that an attachment holds.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be read.
+    pub fn held_by(&self, attachment: &Attachment) -> Result<Vec<Address>, StorageError> {
+        self.journal.look(|tables| {
+            let row = tables.attachment(attachment)?;
+            Ok(row.map(|row| row.held.iter().map(HeldAddress::address).collect()).unwrap_or_default())
+        })
+    }
+
+    /// Everything that this node's attachments hold, by attachment.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be read.
+    pub fn attachments(&self) -> Result<Vec<(Attachment, Vec<Address>)>, StorageError> {
+        self.journal.look(|tables| {
+            let mut all = Vec::new();
+            tables.each_attachment(&[], |attachment, row| {
+                all.push((attachment, row.held.iter().map(HeldAddress::address).collect()));
+                Ok(ControlFlow::Continue(()))
+            })?;
+            Ok(all)
+        })
+    }
+
+    /// How many changes are under way or queued.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be read.
+    pub fn n_under_way(&self) -> Result<usize, StorageError> {
+        self.journal.look(|tables| Ok(tables.intents()?.len()))
+    }
+
+    /// This ledger and its store.
+    pub fn on<'a, S: Store, E: Environment>(&'a self, store: &'a S, environment: &'a E) -> ClusterHost<'a, S, E> {
+        ClusterHost { ledger: self, store: Courteous::new(store, &self.journal), environment }
+    }
+}
+
+// === impl ClusterHost ===
+
+impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
+    fn host(&self) -> Host<'_, Courteous<'_, S>, FileJournal, E> {
+        let facts = &self.ledger.facts;
+        Host {
+            store: &self.store,
+            journal: &self.ledger.journal,
+            environment: self.environment,
+            node: Arc::clone(&facts.node),
+            boot: facts.boot,
+            // Kept for people and for the controller: in a cluster nothing is freed by it.
+            lease_boot: (facts.boot != BootId::UNKNOWN).then_some(facts.boot),
+            store_name: "".into(),
+        }
+    }
+
+    /// Gives each request its addresses, all or nothing. The answers are in the order of the requests.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be used; then nobody got anything.
+    pub async fn allocate(
+        &self,
+        requests: &[Allocate],
+    ) -> Result<Vec<Result<Vec<Allocated>, AllocateError>>, StorageError> {
+        self.host().allocate(requests).await
+    }
+
+    /// Frees what each request names, or queues it durably. The answers are in the order of the requests.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be used; then nothing was freed or queued.
+    pub async fn release(&self, requests: &[Release]) -> Result<Vec<Result<Released, ReleaseError>>, StorageError> {
+        self.host().release(requests).await
+    }
+
+    /// Checks that attachments hold what they should. The answers are in the order of the requests.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be used.
+    pub async fn check(&self, requests: &[Check]) -> Result<Vec<Result<(), CheckError>>, StorageError> {
+        self.host().check(requests).await
+    }
+
+    /// Frees what this host recorded for a CNI network and the runtime no longer lists.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be used.
+    pub async fn collect(&self, list: &Collect) -> Result<Vec<Result<Released, ReleaseError>>, StorageError> {
+        self.host().collect(list).await
+    }
+
+    /// Says for each want whether an allocation would find an address now, without taking it.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be used.
+    pub async fn has_room(&self, wants: &[Want]) -> Result<Vec<Result<(), AllocateError>>, StorageError> {
+        self.host().has_room(wants).await
+    }
+
+    /// Carries out what earlier calls on this host have left: releases that were queued while the store was away, and
+    /// calls that died.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be used.
+    pub async fn settle_left_over(&self) -> Result<Settled, StorageError> {
+        self.host().settle_left_over(LONGEST_CALL, LONGEST_CARE).await
+    }
+
+    /// Settles everything that is under way on this host, however young: for a caller who knows that no other call is.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be used.
+    pub async fn settle_all(&self) -> Result<Settled, StorageError> {
+        self.host().settle(0).await
+    }
+
+    /// Freezes a space by an operator's word. Says whether it is done.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the store cannot be read.
+    pub async fn freeze(&self, space: &Space, reason: &str) -> Result<bool, ReadError> {
+        let epoch = self.store.read_index(space).await?.map_or(0, |stored| stored.object.epoch());
+        Ok(self.host().carry_out_freeze(space, epoch, reason).await)
+    }
+
+    /// Puts back what this host's ledger proves alive and a frozen space has lost, and reports that for all.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be used; [`ReadError`] inside when the store does not answer.
+    pub async fn reinsert(&self, space: &Space) -> Result<Result<Reinserted, ReadError>, StorageError> {
+        self.host().reinsert(space).await
+    }
+
+    /// Opens a frozen space again, in a new epoch.
+    ///
+    /// # Errors
+    /// [`ReadError`] when the store does not answer, or a block of the space cannot be read.
+    pub async fn thaw(&self, space: &Space) -> Result<(), ReadError> {
+        self.host().thaw(space).await
+    }
+}

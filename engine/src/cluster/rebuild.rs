@@ -1,0 +1,128 @@
+//! Rebuilding: what a ledger that is new, or behind a repair or a migration, learns of its own node from the store.
+
+use super::ClusterHost;
+use crate::intent::{AttachmentRow, HeldAddress, Seen};
+use crate::ledger::{Journal, StorageError};
+use crate::operations::Environment;
+use crate::space::{BlockId, Space};
+use crate::store::{ReadError, Store};
+
+/// What a rebuilt ledger has learned.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Rebuilt {
+    /// How many addresses of this node it did not know.
+    pub learned: usize,
+    /// How many blocks could not be read. While there are any, the ledger does not count as complete.
+    pub unsound: usize,
+}
+
+impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
+    /// Makes sure that this ledger knows everything that its node holds: reads the blocks of all spaces if the ledger is
+    /// new, and those of the spaces of which a repair or a migration has raised the epoch since.
+    ///
+    /// Only after that is an attachment that the ledger does not know unknown for certain.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be used; [`ReadError`] inside when the store does not answer.
+    pub async fn rebuild_if_behind(&self) -> Result<Result<Option<Rebuilt>, ReadError>, StorageError> {
+        let journal = &self.ledger.journal;
+        let row = journal.look(|tables| tables.store())?;
+        let is_complete = row.as_ref().is_some_and(|row| row.is_complete);
+        let behind = match is_complete {
+            true => self.spaces_behind().await?,
+            false => self.store.list_spaces().await,
+        };
+        let spaces = match behind {
+            Ok(spaces) if is_complete && spaces.is_empty() => return Ok(Ok(None)),
+            Ok(spaces) => spaces,
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut rebuilt = Rebuilt::default();
+        for space in &spaces {
+            if let Err(error) = self.learn(space, &mut rebuilt).await? {
+                return Ok(Err(error));
+            }
+        }
+        if rebuilt.unsound == 0 && !is_complete {
+            journal.record(|tables| match tables.store()? {
+                Some(mut row) => {
+                    row.is_complete = true;
+                    tables.set_store(&row)
+                }
+                None => Ok(()),
+            })?;
+        }
+        tracing::info!(n_spaces = spaces.len(), ?rebuilt, "learned from the store what this node holds");
+        Ok(Ok(Some(rebuilt)))
+    }
+
+    /// The spaces of which the store has a newer epoch than this ledger has seen.
+    async fn spaces_behind(&self) -> Result<Result<Vec<Space>, ReadError>, StorageError> {
+        let journal = &self.ledger.journal;
+        let mut behind = Vec::new();
+        for space in journal.look(|tables| tables.spaces())? {
+            let seen = journal.look(|tables| tables.seen_index(&space))?.map_or(0, |seen| seen.epoch);
+            match self.store.read_index(&space).await {
+                Ok(Some(stored)) if stored.object.epoch() > seen => behind.push(space),
+                Ok(_) => {}
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(Ok(behind))
+    }
+
+    /// Writes down what a space has of this node.
+    async fn learn(&self, space: &Space, rebuilt: &mut Rebuilt) -> Result<Result<(), ReadError>, StorageError> {
+        let (index, blocks) = match (self.store.read_index(space).await, self.store.list_blocks(space).await) {
+            (Ok(index), Ok(blocks)) => (index, blocks),
+            (Err(error), _) | (_, Err(error)) => return Ok(Err(error)),
+        };
+        let facts = &self.ledger.facts;
+        let recorded = self.environment.boot_clock();
+        self.ledger.journal.record(|tables| {
+            for (number, listed) in &blocks {
+                let stored = match listed {
+                    Ok(stored) => stored,
+                    Err(error) => {
+                        tracing::warn!(%error, "left out of what this node holds");
+                        rebuilt.unsound += 1;
+                        continue;
+                    }
+                };
+                let block = BlockId { space: space.clone(), number: *number };
+                for (offset, lease) in stored.object.iter().filter(|(_, lease)| lease.node == facts.node) {
+                    let (attachment, operation) = (&lease.attachment, lease.operation);
+                    let new = HeldAddress { block: block.clone(), offset, operation, lease: Some(lease.clone()) };
+                    let mut row = tables.attachment(attachment)?.unwrap_or_else(|| AttachmentRow {
+                        store: "".into(),
+                        boot: facts.boot,
+                        recorded,
+                        held: Vec::new(),
+                    });
+                    // A call that is under way knows better than a list.
+                    if row.held.contains(&new) || tables.intent(operation)?.is_some() {
+                        continue;
+                    }
+                    row.held.retain(|held| held.block != block || held.offset != offset);
+                    row.held.push(new);
+                    tables.set_attachment(attachment, &row)?;
+                    tables.add_owner_address(&block, offset, lease)?;
+                    rebuilt.learned += 1;
+                }
+                let seen = Seen::of_block(stored);
+                if seen.is_newer_than(tables.seen_block(&block)?.as_ref()) {
+                    tables.set_seen_block(&block, &seen)?;
+                }
+            }
+            if let Some(index) = &index {
+                let seen = Seen::of_index(index);
+                if seen.is_newer_than(tables.seen_index(space)?.as_ref()) {
+                    tables.set_seen_index(space, &seen)?;
+                    tables.set_index(space, &index.object)?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(Ok(()))
+    }
+}
