@@ -350,10 +350,7 @@ impl Model {
     /// Durable before visible: the row of the attachment is there when its caller hears of it.
     fn judge_recorded(&self, node: usize, attachment: &Attachment, place: &Place, operation: OperationId) -> Verdict {
         let ledger = self.ledgers.get(node).ok_or("no such node")?;
-        let row = ledger.look(|tables| tables.attachment(attachment)).map_err(|error| error.to_string())?;
-        let is_there = row.is_some_and(|row| {
-            row.held.iter().any(|held| held.block == place.0 && held.offset == place.1 && held.operation == operation)
-        });
+        let is_there = is_recorded(ledger, attachment, place, operation)?;
         let address = place.0.address_at(place.1);
         if is_there { Ok(()) } else { Err(format!("{attachment} was told {address}, and the ledger does not know")) }
     }
@@ -435,12 +432,6 @@ impl Model {
         self.indexes.get(&id.space).is_some_and(|index| index.object.mark(id.number) != Fullness::Open)
     }
 
-    /// Whether an old image brought a lease back which, as its host knows, had passed on to a later sandbox of its owner.
-    fn was_brought_back(&self, place: &Place, hand: &Hand) -> bool {
-        self.last_fault.contains_key(&place.0)
-            && self.judge_recorded(hand.node, &hand.attachment, place, hand.operation).is_err()
-    }
-
     /// The answer to a CHECK of something that is in its caller's hands.
     pub(super) fn checked(
         &self,
@@ -457,7 +448,7 @@ impl Model {
                 hand.is_lost
                     || self.lease(place).is_none_or(|lease| lease.operation != hand.operation)
                     || self.last_followed.get(place).is_some_and(|(last, _)| *last >= started)
-                    || self.was_brought_back(place, hand)
+                    || self.last_fault.contains_key(&place.0) && is_given_up(&self.ledgers, place, hand)
             });
         if n_addresses > 0 && !is_disputed && !is_fine {
             return Err(format!("CHECK of {attachment} failed, which has its addresses"));
@@ -850,7 +841,8 @@ impl Model {
             (None, _) => false,
         };
         let mut passed = Vec::new();
-        for ((_, offset), hand) in self.hands.range_mut((id.clone(), Offset::ZERO)..=(id.clone(), Offset::LAST)) {
+        for (place @ (_, offset), hand) in self.hands.range_mut((id.clone(), Offset::ZERO)..=(id.clone(), Offset::LAST))
+        {
             let address = id.address_at(*offset);
             let lease = after.get(*offset);
             let is_kept = match hand.is_lost {
@@ -868,12 +860,17 @@ impl Model {
             if hand.is_lost && (!is_new || !knows_better || call.is_repair) {
                 continue;
             }
+            // An old image brought it back, which its host knows.
+            if lease.is_none() && self.last_fault.contains_key(id) && is_given_up(&self.ledgers, place, hand) {
+                passed.push(place.clone());
+                continue;
+            }
             let old = before.and_then(|known| known.object.get(*offset));
             if let Some(old) = old.filter(|old| old.operation != hand.operation && lease.is_none())
                 && has_passed(&self.ledgers, hand, old.operation)
             {
                 // That one may be deleted.
-                passed.push((id.clone(), *offset));
+                passed.push(place.clone());
                 continue;
             }
             return Err(format!(
@@ -982,6 +979,25 @@ impl Model {
 /// Whether an address had passed on to a later sandbox of the owner, whose call was through.
 fn has_passed(ledgers: &[Rc<MemoryLedger>], hand: &Hand, later: OperationId) -> bool {
     ledgers.get(hand.node).is_some_and(|ledger| matches!(ledger.look(|tables| tables.intent(later)), Ok(None)))
+}
+
+/// Whether an attachment's row in its host's ledger has an address by this operation.
+fn is_recorded(
+    ledger: &MemoryLedger,
+    attachment: &Attachment,
+    place: &Place,
+    operation: OperationId,
+) -> Result<bool, String> {
+    let row = ledger.look(|tables| tables.attachment(attachment)).map_err(|error| error.to_string())?;
+    Ok(row.is_some_and(|row| {
+        row.held.iter().any(|held| held.block == place.0 && held.offset == place.1 && held.operation == operation)
+    }))
+}
+
+/// Whether the host knows that an address had passed on to a later sandbox of its owner.
+fn is_given_up(ledgers: &[Rc<MemoryLedger>], place: &Place, hand: &Hand) -> bool {
+    let ledger = ledgers.get(hand.node);
+    ledger.is_some_and(|ledger| is_recorded(ledger, &hand.attachment, place, hand.operation) == Ok(false))
 }
 
 /// Whether settling the intent will look at the block's mark.
