@@ -8,9 +8,9 @@ use whereabouts_engine::{Create, HostFacts, Ledger, LedgerError, OpenOptions, Tr
 use crate::config::HostSettings;
 
 /// After how long an ADD gives up. Runtimes wait for two to four minutes, and try again.
-const ADD_DEADLINE: Duration = Duration::from_secs(30);
+pub const ADD_DEADLINE: Duration = Duration::from_secs(30);
 /// After how long a DEL stops waiting and queues what it is to free.
-const DEL_DEADLINE: Duration = Duration::from_secs(20);
+pub const DEL_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Who opens a ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,16 @@ pub fn ledger_path(data_dir: &Path) -> PathBuf {
 #[must_use]
 pub fn facts(caller: Caller) -> HostFacts {
     HostFacts { may_end_boots: caller == Caller::Runtime, ..HostFacts::read() }
+}
+
+/// As [`facts`], with the name of the node that the configuration knows.
+#[must_use]
+pub fn facts_of(settings: &HostSettings, caller: Caller) -> HostFacts {
+    let facts = facts(caller);
+    match &settings.node {
+        Some(node) => HostFacts { node: node.as_str().into(), ..facts },
+        None => facts,
+    }
 }
 
 /// Opens the ledger for a verb that needs one: it is made if there is none.

@@ -5,4 +5,5 @@ pub mod command_line;
 pub mod config;
 pub mod host;
 pub mod log;
+pub mod stores;
 pub mod verbs;

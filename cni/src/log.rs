@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
 
 use crate::config::Warning;
 
@@ -77,7 +79,8 @@ pub fn start(settings: &LogSettings) {
     let started = match opened {
         Some(Ok(file)) => tracing::subscriber::set_global_default(subscriber.with_writer(Mutex::new(file)).finish()),
         Some(Err((path, error))) => {
-            let started = tracing::subscriber::set_global_default(subscriber.with_writer(io::stderr).finish());
+            let started =
+                tracing::subscriber::set_global_default(subscriber.with_writer(io::stderr).finish().with(own()));
             // Whatever the level: nobody finds a log that is not where it was configured to be.
             let path = path.display();
             let _ = writeln!(io::stderr(), "log_file = {path}: cannot be opened for appending: {error}; using stderr");
@@ -87,6 +90,12 @@ pub fn start(settings: &LogSettings) {
     };
     // The only error is that a log was started before; that one goes on.
     drop(started);
+}
+
+/// What this program says, at the level that is configured; what its libraries have to say comes back as errors.
+fn own() -> Targets {
+    let ours = ["whereabouts", "whereabouts_engine"].map(|target| (target, LevelFilter::TRACE));
+    Targets::new().with_default(LevelFilter::OFF).with_targets(ours)
 }
 
 /// Writes what is odd about a configuration.

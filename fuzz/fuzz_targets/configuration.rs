@@ -13,7 +13,7 @@ fuzz_target!(|input: &[u8]| {
     let mut parts = input.splitn(2, |byte| *byte == 0);
     let (network, flat) = (parts.next().unwrap_or_default(), parts.next());
     let _ = read_documents("file", input);
-    let surroundings = Surroundings { flat_files: FlatFileSearch::none(), data_dir: None };
+    let surroundings = Surroundings { flat_files: FlatFileSearch::none(), data_dir: None, node: None };
     let flat_file = flat.and_then(|flat| {
         let object = NetworkConfiguration::parse(flat).ok()?.object().clone();
         Some(FlatFile { path: "/flat".into(), object })

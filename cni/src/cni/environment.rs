@@ -25,6 +25,10 @@ pub const VARIABLES: &[Variable] = &[
     Variable { name: ARGS, meaning: "more arguments, KEY=VALUE with semicolons between them" },
     Variable { name: PATH, meaning: "folders of the plugins; needed by ADD, CHECK, GC and STATUS, though not used" },
     Variable { name: NETNS_OVERRIDE, meaning: "1 or true: the container may live in the plugin's own namespace" },
+    Variable {
+        name: NODE,
+        meaning: "name of this node in its cluster; goes before the file nodename beside the flat file",
+    },
     Variable { name: DATA_DIR, meaning: "folder of the ledger; goes before data_dir of the configuration" },
     Variable { name: FLAT_FILE, meaning: "path of the flat file, instead of the usual places" },
     Variable {
@@ -42,6 +46,7 @@ const ARGS: &str = "CNI_ARGS";
 const PATH: &str = "CNI_PATH";
 const NETNS_OVERRIDE: &str = "CNI_NETNS_OVERRIDE";
 const DATA_DIR: &str = "WHEREABOUTS_DATA_DIR";
+const NODE: &str = "NODENAME";
 const FLAT_FILE: &str = "WHEREABOUTS_CONFIGURATION";
 const STATE_HOME: &str = "XDG_STATE_HOME";
 const HOME: &str = "HOME";
@@ -259,6 +264,12 @@ impl Environment {
         Surroundings {
             flat_files: self.values.get(FLAT_FILE).map_or_else(FlatFileSearch::standard, FlatFileSearch::only),
             data_dir: self.values.get(DATA_DIR).map(PathBuf::from),
+            node: self
+                .values
+                .get(NODE)
+                .and_then(|name| name.to_str())
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned),
         }
     }
 

@@ -89,6 +89,8 @@ pub struct Surroundings {
     pub flat_files: FlatFileSearch,
     /// `WHEREABOUTS_DATA_DIR`.
     pub data_dir: Option<PathBuf>,
+    /// `NODENAME`.
+    pub node: Option<String>,
 }
 
 /// The static addresses of CNI_ARGS.
@@ -121,7 +123,7 @@ impl Configuration {
     /// use whereabouts::config::{Configuration, FlatFileSearch, NetworkConfiguration, StaticArguments, Surroundings};
     ///
     /// let text = br#"{"name": "n", "ipam": {"type": "whereabouts", "range": "10.0.0.0/24", "gatway": "10.0.0.1"}}"#;
-    /// let surroundings = Surroundings { flat_files: FlatFileSearch::none(), data_dir: None };
+    /// let surroundings = Surroundings { flat_files: FlatFileSearch::none(), data_dir: None, node: None };
     /// let network = NetworkConfiguration::parse(text)?;
     /// let loaded = Configuration::load(&network, &StaticArguments::default(), &surroundings)?;
     /// assert_eq!(loaded.configuration.ranges[0].view().count(), 254);
@@ -196,7 +198,7 @@ impl Configuration {
         surroundings: &Surroundings,
         warnings: &mut Vec<Warning>,
     ) -> Result<Self, ConfigurationError> {
-        let (host, problems) = HostSettings::resolve(&raw, surroundings, warnings);
+        let (host, problems) = HostSettings::resolve(&raw, flat_file.as_deref(), surroundings, warnings);
         if let Some(problem) = problems.into_iter().next() {
             return Err(problem);
         }

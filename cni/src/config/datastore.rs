@@ -106,8 +106,7 @@ impl Datastore {
     /// The one place that says which datastores this build can use.
     pub(crate) fn require_available(&self, origin: DatastoreOrigin) -> Result<(), ConfigurationError> {
         let key = match self {
-            Self::Local => return Ok(()),
-            Self::Kubernetes { .. } => "kubernetes.kubeconfig",
+            Self::Local | Self::Kubernetes { .. } => return Ok(()),
             Self::Etcd(_) => "etcd_host",
         };
         let reason = if origin == DatastoreOrigin::Explicit { "the key datastore" } else { key };

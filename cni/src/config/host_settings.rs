@@ -1,10 +1,11 @@
 //! What must be known even when the configuration is broken: where the ledger is, where the log goes, how long to wait.
 
+use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::raw::RawIpam;
-use super::{ConfigurationError, FlatFile, Json, NetworkConfiguration, Object, Surroundings, Warning};
+use super::{ConfigurationError, Datastore, FlatFile, Json, NetworkConfiguration, Object, Surroundings, Warning};
 use crate::log::{LogLevel, LogSettings};
 
 /// Where the ledger is when nobody says otherwise.
@@ -12,6 +13,9 @@ pub const DEFAULT_DATA_DIR: &str = "/var/lib/cni/whereabouts";
 
 /// The longest time that may be configured, in seconds: a day.
 const LONGEST: i64 = 86_400;
+
+/// As much of the file `nodename` as is read, in bytes.
+const LONGEST_NODE_NAME: u64 = 1024;
 
 /// Settings of this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub struct HostSettings {
     pub deadline: Option<Duration>,
     /// For how long GC spares a new attachment.
     pub gc_grace: Duration,
+    /// The name of this node in its cluster; `None` for the host's name.
+    pub node: Option<String>,
 }
 
 /// What is known whatever the configuration has become. Enough for DEL and GC.
@@ -35,6 +41,8 @@ pub struct LossyConfiguration {
     pub network: Option<String>,
     /// Settings of this host: each from the first of environment, network and flat file that has a usable one.
     pub host: HostSettings,
+    /// Where leases are kept; on this host where that cannot be told.
+    pub datastore: Datastore,
     /// What could not be used.
     pub warnings: Vec<Warning>,
 }
@@ -45,6 +53,7 @@ impl HostSettings {
     /// What cannot be used is replaced by the default and told in the list.
     pub(crate) fn resolve(
         raw: &RawIpam,
+        flat_file: Option<&Path>,
         surroundings: &Surroundings,
         warnings: &mut Vec<Warning>,
     ) -> (Self, Vec<ConfigurationError>) {
@@ -71,7 +80,8 @@ impl HostSettings {
                 LogLevel::default()
             }),
         };
-        (Self { data_dir, log: LogSettings { file, level }, deadline, gc_grace }, problems)
+        let node = surroundings.node.clone().or_else(|| node_beside(flat_file?));
+        (Self { data_dir, log: LogSettings { file, level }, deadline, gc_grace, node }, problems)
     }
 }
 
@@ -104,17 +114,37 @@ impl LossyConfiguration {
             log_level: text("log_level"),
             deadline: number("deadline"),
             gc_grace: number("gc_grace"),
+            datastore: text("datastore"),
+            kubeconfig: kubeconfig(ipam).or_else(|| kubeconfig(flat)),
+            etcd_host: text("etcd_host"),
             ..RawIpam::default()
         };
         let mut warnings = Vec::new();
-        let (host, problems) = HostSettings::resolve(&raw, surroundings, &mut warnings);
+        let path = flat_file.map(|file| file.path.as_path());
+        let (host, problems) = HostSettings::resolve(&raw, path, surroundings, &mut warnings);
+        let datastore = Datastore::resolve(&raw, &mut Vec::new()).map_or(Datastore::Local, |(datastore, _)| datastore);
         let replaced =
             |problem: ConfigurationError| Warning::new("configuration", "", format!("{problem}; using the default"));
         warnings.extend(problems.into_iter().map(replaced));
         let top_text =
             |key: &str| top.get(key).and_then(Json::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
-        Self { cni_version: top_text("cniVersion"), network: top_text("name"), host, warnings }
+        Self { cni_version: top_text("cniVersion"), network: top_text("name"), host, datastore, warnings }
     }
+}
+
+/// `kubernetes.kubeconfig`, if there is a usable one.
+fn kubeconfig(object: &Object) -> Option<String> {
+    let path = object.get("kubernetes")?.as_object()?.get("kubeconfig")?.as_str()?;
+    (!path.is_empty()).then(|| path.to_owned())
+}
+
+/// The name of the node in the file `nodename` beside the flat file, where the Go plugin's installation writes it.
+fn node_beside(flat_file: &Path) -> Option<String> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(flat_file.with_file_name("nodename")).ok()?;
+    file.take(LONGEST_NODE_NAME).read_to_end(&mut bytes).ok()?;
+    let name = String::from_utf8(bytes).ok()?.trim().to_owned();
+    (!name.is_empty()).then_some(name)
 }
 
 /// The environment goes before the configuration: it is there in every call, while a DEL may come with a configuration

@@ -20,7 +20,7 @@ impl Host {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let flat_files = FlatFileSearch::only(folder.path().join("whereabouts.conf"));
-        Self { folder, surroundings: Surroundings { flat_files, data_dir: None } }
+        Self { folder, surroundings: Surroundings { flat_files, data_dir: None, node: None } }
     }
 
     fn with_flat_file(text: &str) -> Self {
@@ -545,9 +545,8 @@ fn what_this_build_cannot_do_is_an_error_and_nothing_else_is_done() {
         let loaded = Host::new().load(&format!("{RANGE}, {ipam}")).unwrap();
         loaded.configuration.require_available(pod).map_err(|error| error.to_string())
     };
-    let kubernetes = r#""kubernetes": {"kubeconfig": "/k"}"#;
+    assert_eq!(available(r#""kubernetes": {"kubeconfig": "/k"}"#, Some("default/web-0")), Ok(()));
     for (ipam, words) in [
-        (kubernetes, ["datastore = kubernetes", "kubernetes.kubeconfig", "not available yet"]),
         (r#""etcd_host": "e""#, ["datastore = etcd", "etcd_host", "\"datastore\": \"local\""]),
         (
             r#""pool": "p", "provider": {"type": "netbox", "url": "https://n", "token_file": "/t"}"#,
@@ -845,7 +844,7 @@ proptest! {
         runtime in prop_oneof![3 => Just("null".to_owned()), 1 => any_value()],
         ip in any::<Option<String>>(),
     ) {
-        let surroundings = Surroundings { flat_files: FlatFileSearch::none(), data_dir: None };
+        let surroundings = Surroundings { flat_files: FlatFileSearch::none(), data_dir: None, node: None };
         let flat = Json::parse(format!("{{{flat}}}").as_bytes()).unwrap();
         let flat = FlatFile { path: PathBuf::from("/flat"), object: flat.as_object().unwrap().clone() };
         let separator = if network.is_empty() { "" } else { "," };

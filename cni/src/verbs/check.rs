@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use whereabouts_engine::{Address, Check};
 
 use super::add::attachment;
-use super::errors::{check_error, ledger_error, no_answer};
+use super::errors::{arbiter_error, check_error, no_answer};
 use crate::cni::{CheckRequest, CniError};
-use crate::host;
 use crate::log;
+use crate::stores::{Arbiter, Purpose};
 
 /// Every address of `prevResult` that lies in a configured range must be held by the attachment, and every address that
 /// the attachment holds must be in `prevResult`.
@@ -21,9 +21,9 @@ pub(super) fn check(request: &CheckRequest) -> Result<(), CniError> {
     let ours = previous.iter().filter(|address| configuration.ranges.iter().any(|range| range.covers(**address)));
     let attachment = attachment(&add.attachment);
     let asked = Check { attachment: attachment.clone(), addresses: ours.copied().collect() };
-    let ledger = host::open(&configuration.host, host::Caller::Runtime).map_err(ledger_error)?;
-    ledger.check(&[asked]).map_err(ledger_error)?.pop().ok_or_else(no_answer)?.map_err(check_error)?;
-    let held = ledger.held_by(&attachment).map_err(ledger_error)?;
+    let arbiter = Arbiter::open(&configuration.host, &configuration.datastore, Purpose::Look).map_err(arbiter_error)?;
+    arbiter.check(&[asked]).map_err(arbiter_error)?.pop().ok_or_else(no_answer)?.map_err(check_error)?;
+    let held = arbiter.held_by(&attachment).map_err(arbiter_error)?;
     match held.iter().find(|address| !previous.contains(address)) {
         Some(address) => Err(CniError::Check {
             message: format!(

@@ -1,27 +1,30 @@
 //! DEL: free what an attachment holds, now or, durably queued, later.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use whereabouts_engine::{LedgerError, LedgerFileError, Release, spool_release};
 
-use super::errors::{ledger_error, release_error};
+use super::errors::{arbiter_error, release_error};
 use crate::cni::{CniError, DeleteRequest};
-use crate::config::HostSettings;
+use crate::config::{Datastore, HostSettings};
 use crate::host;
+use crate::stores::{Arbiter, ArbiterError, Purpose, kubernetes_ledger_path, ledger_path};
 
 /// Frees what the attachment holds. One that is not known is a success; so is a release that can only be queued.
-pub(super) fn del(request: &DeleteRequest, settings: &HostSettings) -> Result<(), CniError> {
-    let error = match release(request, settings) {
+pub(super) fn del(request: &DeleteRequest, settings: &HostSettings, datastore: &Datastore) -> Result<(), CniError> {
+    free_elsewhere(request, settings, datastore);
+    let error = match release(request, settings, datastore) {
         Ok(()) => return Ok(()),
-        Err(LedgerError::File(LedgerFileError::Missing { .. })) => {
+        Err(ArbiterError::Ledger(LedgerError::File(LedgerFileError::Missing { .. }))) => {
             tracing::info!(container = request.container_id, "no ledger, so nothing is held");
             return Ok(());
         }
         Err(error) => error,
     };
-    let path = host::ledger_path(&settings.data_dir);
+    let path = ledger_path(settings, datastore);
     let network = request.network.as_deref();
-    let facts = host::facts(host::Caller::Runtime);
+    let facts = host::facts_of(settings, host::Caller::Runtime);
     match spool_release(&path, &facts, &request.container_id, &request.interface, network) {
         Ok(()) => {
             tracing::warn!(%error, container = request.container_id, "queued: the next call frees it");
@@ -29,23 +32,56 @@ pub(super) fn del(request: &DeleteRequest, settings: &HostSettings) -> Result<()
         }
         Err(spool) => {
             tracing::error!(error = %spool, "the release cannot be queued either");
-            Err(ledger_error(error))
+            Err(arbiter_error(error))
         }
     }
 }
 
-fn release(request: &DeleteRequest, settings: &HostSettings) -> Result<(), LedgerError> {
-    let ledger = host::open_existing(settings, host::Caller::Runtime)?;
+/// The attachment may have been made while the configuration named another datastore, and a DEL may come with none at
+/// all: the ledger of each datastore that was ever used here knows its own.
+fn free_elsewhere(request: &DeleteRequest, settings: &HostSettings, datastore: &Datastore) {
+    let is_local = !matches!(datastore, Datastore::Kubernetes { .. });
+    let other =
+        if is_local { kubernetes_ledger_path(&settings.data_dir) } else { host::ledger_path(&settings.data_dir) };
+    if !other.exists() {
+        return;
+    }
+    let freed =
+        if is_local { free_in_cluster(request, settings) } else { release(request, settings, &Datastore::Local) };
+    if let Err(error) = freed {
+        tracing::warn!(%error, ledger = %other.display(), "what this ledger holds of the container stays for GC");
+    }
+}
+
+/// Frees what the ledger of a cluster knows of the attachment, by the kubeconfig with which it was used last.
+fn free_in_cluster(request: &DeleteRequest, settings: &HostSettings) -> Result<(), ArbiterError> {
+    let known = {
+        let host = Arbiter::open_kubernetes(settings, Path::new(""), Purpose::Free)?;
+        if !host.ledger().knows(&request.container_id, &request.interface)? {
+            return Ok(());
+        }
+        host.ledger().store()?
+    };
+    let Some(known) = known else { return Ok(()) };
+    let kubeconfig = known.address.as_ref().to_owned();
+    release(request, settings, &Datastore::Kubernetes { kubeconfig })
+}
+
+fn release(request: &DeleteRequest, settings: &HostSettings, datastore: &Datastore) -> Result<(), ArbiterError> {
+    let arbiter = Arbiter::open(settings, datastore, Purpose::Free)?;
     let release = Release::Attachment {
         container: request.container_id.as_str().into(),
         interface: request.interface.as_str().into(),
         network: request.network.as_deref().map(Arc::from),
     };
-    for answer in ledger.release(&[release])? {
+    for answer in arbiter.release(&[release])? {
         match answer {
             Ok(released) => {
                 for (address, lease) in &released.freed {
                     tracing::info!(%address, attachment = %lease.attachment, "released");
+                }
+                for address in &released.queued {
+                    tracing::warn!(%address, container = request.container_id, "queued: a later call frees it");
                 }
                 for attachment in &released.ambiguous {
                     tracing::warn!(%attachment, "not released: the call names no network, or one that is not known, and \

@@ -1,13 +1,34 @@
 //! From the engine's errors to CNI's.
 
-use whereabouts_engine::{AllocateError, CheckError, LedgerError, ReleaseError};
+use whereabouts_engine::{AllocateError, CheckError, LedgerError, ReadError, ReleaseError, StorageError};
 
 use crate::cni::CniError;
+use crate::stores::ArbiterError;
 
 pub(super) fn ledger_error(error: LedgerError) -> CniError {
     match &error {
+        LedgerError::Storage(StorageError::File { is_temporary: true, .. }) => {
+            CniError::Busy { message: error.to_string() }
+        }
         LedgerError::File(file) if file.is_temporary() => CniError::Busy { message: error.to_string() },
         _ => CniError::Storage { message: error.to_string(), details: String::new() },
+    }
+}
+
+pub(super) fn arbiter_error(error: ArbiterError) -> CniError {
+    match error {
+        ArbiterError::Ledger(error) => ledger_error(error),
+        ArbiterError::Store(error) => read_error(error),
+        error => CniError::Storage { message: error.to_string(), details: String::new() },
+    }
+}
+
+/// A store that is away comes back; what is wrong with an object stays.
+fn read_error(error: ReadError) -> CniError {
+    let message = error.to_string();
+    match error {
+        ReadError::Unavailable { .. } => CniError::Busy { message },
+        _ => CniError::Storage { message, details: String::new() },
     }
 }
 
@@ -20,6 +41,7 @@ pub(super) fn allocate_error(error: AllocateError) -> CniError {
         },
         AllocateError::AlreadyHeld { .. } | AllocateError::NotInPool { .. } => CniError::Held { message },
         AllocateError::Busy { .. } | AllocateError::Superseded => CniError::Busy { message },
+        AllocateError::Store(error) => read_error(error),
         _ => CniError::Storage { message, details: String::new() },
     }
 }
@@ -30,7 +52,7 @@ pub(super) fn release_error(error: ReleaseError) -> CniError {
 
 pub(super) fn check_error(error: CheckError) -> CniError {
     match error {
-        CheckError::Store(error) => CniError::Storage { message: error.to_string(), details: String::new() },
+        CheckError::Store(error) => read_error(error),
         error => CniError::Check { message: error.to_string() },
     }
 }

@@ -2,21 +2,21 @@
 
 use whereabouts_engine::{Collect, LedgerError, LedgerFileError};
 
-use super::errors::{ledger_error, release_error};
+use super::errors::{arbiter_error, release_error};
 use crate::cni::{CniError, CollectRequest};
-use crate::config::HostSettings;
-use crate::host;
+use crate::config::{Datastore, HostSettings};
+use crate::stores::{Arbiter, ArbiterError, Purpose};
 
 /// Frees what is not listed. Without a list nothing is freed; an empty one frees all.
-pub(super) fn gc(request: &CollectRequest, settings: &HostSettings) -> Result<(), CniError> {
+pub(super) fn gc(request: &CollectRequest, settings: &HostSettings, datastore: &Datastore) -> Result<(), CniError> {
     let Some(valid) = &request.valid else {
         tracing::info!(network = request.network, "no list of valid attachments, so nothing is freed");
         return Ok(());
     };
-    let ledger = match host::open_existing(settings, host::Caller::Runtime) {
-        Ok(ledger) => ledger,
-        Err(LedgerError::File(LedgerFileError::Missing { .. })) => return Ok(()),
-        Err(error) => return Err(ledger_error(error)),
+    let arbiter = match Arbiter::open(settings, datastore, Purpose::Free) {
+        Ok(arbiter) => arbiter,
+        Err(ArbiterError::Ledger(LedgerError::File(LedgerFileError::Missing { .. }))) => return Ok(()),
+        Err(error) => return Err(arbiter_error(error)),
     };
     let list = Collect {
         network: request.network.as_str().into(),
@@ -27,7 +27,7 @@ pub(super) fn gc(request: &CollectRequest, settings: &HostSettings) -> Result<()
         grace: u64::try_from(settings.gc_grace.as_millis()).unwrap_or(u64::MAX),
     };
     let mut failures = Vec::new();
-    for answer in ledger.collect(&list).map_err(ledger_error)? {
+    for answer in arbiter.collect(&list).map_err(arbiter_error)? {
         match answer {
             Ok(released) => {
                 for (address, lease) in &released.freed {

@@ -13,8 +13,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use crate::cni::{CniError, Environment, Incoming, Request, SpecVersion, version_reply};
-use crate::host::ledger_path;
 use crate::log;
+use crate::stores::ledger_path;
 
 /// Carries out the call of a runtime: environment and standard input in, standard output and exit code out.
 ///
@@ -39,7 +39,7 @@ fn answer(environment: &Environment) -> (String, ExitCode) {
     log::start(&incoming.lossy.host.log);
     log::warn_all(&incoming.lossy.warnings);
     let version = incoming.version;
-    let ledger = ledger_path(&incoming.lossy.host.data_dir);
+    let ledger = ledger_path(&incoming.lossy.host, &incoming.lossy.datastore);
     match carry_out(incoming).map_err(|error| error.in_ledger(&ledger)) {
         Ok(text) => (text, ExitCode::SUCCESS),
         Err(error) => {
@@ -65,13 +65,13 @@ pub fn about() -> ExitCode {
 
 /// What is written to standard output; nothing for a verb without an answer.
 fn carry_out(incoming: Incoming) -> Result<String, CniError> {
-    let host = &incoming.lossy.host;
+    let (host, datastore) = (&incoming.lossy.host, &incoming.lossy.datastore);
     let no_output = |()| String::new();
     match incoming.request? {
         Request::Add(request) => add::add(&request, incoming.version),
-        Request::Delete(request) => del::del(&request, host).map(no_output),
+        Request::Delete(request) => del::del(&request, host, datastore).map(no_output),
         Request::Check(request) => check::check(&request).map(no_output),
-        Request::Collect(request) => gc::gc(&request, host).map(no_output),
+        Request::Collect(request) => gc::gc(&request, host, datastore).map(no_output),
         Request::Status(request) => status::status(&request).map(no_output),
         Request::Version => Ok(version_reply()),
     }

@@ -80,26 +80,43 @@ impl ClusterLedger {
     pub fn open(options: OpenOptions, facts: HostFacts, deadline: Instant) -> Result<Self, StorageError> {
         let ledger = Self { journal: FileJournal::new(options, deadline), facts };
         let identity = ledger.journal.look(|tables| tables.identity())?;
-        if is_of_another_machine(identity.as_ref(), &ledger.facts) {
-            ledger.set_aside()?;
+        let is_foreign = is_of_another_machine(identity.as_ref(), &ledger.facts);
+        if is_foreign {
+            ledger.set_aside("of-another-machine")?;
         }
-        if identity.is_none() || is_of_another_machine(identity.as_ref(), &ledger.facts) {
-            let random = u128::from(HostEnvironment.random()) << 64 | u128::from(HostEnvironment.random());
-            let row = IdentityRow {
-                machine: Arc::clone(&ledger.facts.machine),
-                random: random.to_be_bytes(),
-                created: HostEnvironment.now(),
-            };
-            ledger.journal.record(|tables| tables.set_identity(&row))?;
+        if identity.is_none() || is_foreign {
+            ledger.sign()?;
         }
         Ok(ledger)
     }
 
+    /// Sets the ledger aside and begins a new one, which belongs to another store: what the old one knows has nothing to
+    /// do with that.
+    ///
+    /// # Errors
+    /// [`StorageError`] names the file.
+    pub fn begin_anew(&self, known: &KnownStore) -> Result<(), StorageError> {
+        self.set_aside("of-another-cluster")?;
+        self.sign()?;
+        self.set_store(known)
+    }
+
+    /// Writes down whose ledger it is.
+    fn sign(&self) -> Result<(), StorageError> {
+        let random = u128::from(HostEnvironment.random()) << 64 | u128::from(HostEnvironment.random());
+        let row = IdentityRow {
+            machine: Arc::clone(&self.facts.machine),
+            random: random.to_be_bytes(),
+            created: HostEnvironment.now(),
+        };
+        self.journal.record(|tables| tables.set_identity(&row))
+    }
+
     /// Renames the file, so that a new one is begun and nothing is lost.
-    fn set_aside(&self) -> Result<(), StorageError> {
+    fn set_aside(&self, why: &str) -> Result<(), StorageError> {
         let path = &self.journal.options().path;
-        let aside = PathBuf::from(format!("{}.of-another-machine-{}", path.display(), HostEnvironment.now()));
-        tracing::warn!(path = %path.display(), aside = %aside.display(), "the ledger is of another machine; set aside");
+        let aside = PathBuf::from(format!("{}.{why}-{}", path.display(), HostEnvironment.now()));
+        tracing::warn!(path = %path.display(), aside = %aside.display(), why, "the ledger is set aside");
         self.journal.let_go();
         fs::rename(path, &aside)
             .map_err(|error| StorageError::io(format!("{} cannot be set aside: {error}", path.display())))
@@ -145,6 +162,14 @@ impl ClusterLedger {
             Ok(!tables.attachments_of(container, interface)?.is_empty()
                 || tables.intents()?.iter().any(|(_, intent)| is_it(&intent.attachment)))
         })
+    }
+
+    /// Whether the ledger remembers anything of a space.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be read.
+    pub fn knows_space(&self, space: &Space) -> Result<bool, StorageError> {
+        self.journal.look(|tables| Ok(tables.index(space)?.is_some()))
     }
 
     /// The addresses that an attachment holds.

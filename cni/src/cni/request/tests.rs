@@ -130,16 +130,12 @@ fn the_own_network_namespace_is_refused_for_add_and_only_there() {
 
 #[test]
 fn what_this_build_cannot_do_is_refused_for_add_check_and_status() {
-    let kubernetes = CONF.replace(r#""range""#, r#""kubernetes": {"kubeconfig": "/k"}, "range""#);
-    let with_result = kubernetes.replace(r#""type": "bridge""#, r#""prevResult": {}"#);
-    for (command, conf) in [("ADD", &kubernetes), ("CHECK", &with_result), ("STATUS", &kubernetes)] {
-        refused(
-            call(command, &[], conf),
-            ErrorCode::UnsupportedField,
-            &["datastore = kubernetes", "not available yet"],
-        );
+    let etcd = CONF.replace(r#""range""#, r#""etcd_host": "h:1", "range""#);
+    let with_result = etcd.replace(r#""type": "bridge""#, r#""prevResult": {}"#);
+    for (command, conf) in [("ADD", &etcd), ("CHECK", &with_result), ("STATUS", &etcd)] {
+        refused(call(command, &[], conf), ErrorCode::UnsupportedField, &["datastore = etcd", "not available yet"]);
     }
-    assert!(call("DEL", &[], &kubernetes).request.is_ok());
+    assert!(call("DEL", &[], &etcd).request.is_ok());
     let pod = [("CNI_ARGS", "K8S_POD_NAMESPACE=ns;K8S_POD_NAME=p")];
     refused(call("ADD", &pod, CONF), ErrorCode::InvalidConfiguration, &["datastore is not set", "ns/p", "kubeconfig"]);
 }

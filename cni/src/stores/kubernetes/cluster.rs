@@ -1,0 +1,228 @@
+//! A call on this host whose addresses a cluster decides: the ledger, the store, and a runtime for the time that the
+//! call takes.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+use whereabouts_engine::{
+    Allocate, AllocateError, Allocated, Attachment, Check, CheckError, ClusterHost, ClusterLedger, Collect,
+    Environment, HostFacts, KnownStore, OpenOptions, ReadError, Release, ReleaseError, Released, Space, Want,
+};
+
+use super::super::ArbiterError;
+use super::client::Client;
+use super::data::ClusterId;
+use super::patience::Patience;
+use super::{KubernetesStore, cluster_id};
+
+/// How long a DEL, CHECK or GC waits for a cluster of which it hears nothing at all.
+pub const SILENCE: Duration = Duration::from_secs(3);
+
+/// How many ledgers a call may begin anew: one, when the kubeconfig leads to another cluster than before.
+const LEDGERS: usize = 2;
+
+/// This host as one of a Kubernetes cluster.
+#[derive(Debug)]
+pub struct KubernetesHost {
+    runtime: Runtime,
+    ledger: ClusterLedger,
+    kubeconfig: PathBuf,
+    patience: Patience,
+}
+
+type Host<'a> = ClusterHost<'a, KubernetesStore<'a>, Patience>;
+
+// === impl KubernetesHost ===
+
+impl KubernetesHost {
+    /// Opens the ledger of this host for a call that ends after `patience`; `silence` is how long it waits for a cluster
+    /// that does not answer at all.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] names the file and the cure.
+    pub fn open(
+        options: OpenOptions,
+        facts: HostFacts,
+        kubeconfig: &Path,
+        patience: Duration,
+        silence: Duration,
+    ) -> Result<Self, ArbiterError> {
+        let now = Instant::now();
+        let deadline = now.checked_add(patience).unwrap_or(now);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+        let runtime = runtime.map_err(ArbiterError::Runtime)?;
+        let ledger = ClusterLedger::open(options, facts, deadline)?;
+        Ok(Self { runtime, ledger, kubeconfig: kubeconfig.to_owned(), patience: Patience::new(deadline, silence) })
+    }
+
+    /// The ledger alone, for what needs no cluster.
+    #[must_use]
+    pub fn ledger(&self) -> &ClusterLedger {
+        &self.ledger
+    }
+
+    /// Assigns addresses. The answers are in the order of the requests.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] when the ledger cannot be used; then nobody got anything.
+    pub fn allocate(&self, requests: &[Allocate]) -> Result<Vec<Result<Vec<Allocated>, AllocateError>>, ArbiterError> {
+        let all = |error: &ReadError| vec![Err(AllocateError::Store(error.clone())); requests.len()];
+        self.run(async |host, store| {
+            host.carry_out_spooled().await?;
+            for space in requests.iter().flat_map(|request| &request.wants).map(Want::space) {
+                match self.may_begin(store, &space).await? {
+                    Ok(()) => {}
+                    Err(error) => return Ok(all(&error)),
+                }
+            }
+            let answers = host.allocate(requests).await?;
+            self.settle(&host).await;
+            Ok(answers)
+        })
+        .map(|answers| answers.unwrap_or_else(|error| all(&error)))
+    }
+
+    /// Frees what each request names, or queues it. The answers are in the order of the requests.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] when the ledger cannot be used, or when nobody can say whether it knows everything that this node
+    /// holds: then it is to be queued beside it.
+    pub fn release(&self, requests: &[Release]) -> Result<Vec<Result<Released, ReleaseError>>, ArbiterError> {
+        self.run(async |host, _| {
+            host.carry_out_spooled().await?;
+            if !self.knows_all(requests)? {
+                host.rebuild_if_behind().await??;
+            }
+            let answers = host.release(requests).await?;
+            self.settle(&host).await;
+            Ok(answers)
+        })?
+        .map_err(ArbiterError::from)
+    }
+
+    /// Checks that attachments hold what they should. The answers are in the order of the requests.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] when the ledger cannot be used.
+    pub fn check(&self, requests: &[Check]) -> Result<Vec<Result<(), CheckError>>, ArbiterError> {
+        let checked = self.run(async |host, _| Ok(host.check(requests).await?))?;
+        Ok(checked.unwrap_or_else(|error| vec![Err(CheckError::Store(error)); requests.len()]))
+    }
+
+    /// Frees what this host recorded for a CNI network and the runtime no longer lists.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] when the ledger or the cluster cannot be used.
+    pub fn collect(&self, list: &Collect) -> Result<Vec<Result<Released, ReleaseError>>, ArbiterError> {
+        self.run(async |host, _| {
+            host.carry_out_spooled().await?;
+            host.rebuild_if_behind().await??;
+            let answers = host.collect(list).await?;
+            self.settle(&host).await;
+            Ok(answers)
+        })?
+        .map_err(ArbiterError::from)
+    }
+
+    /// The addresses that an attachment holds.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] when the ledger cannot be read.
+    pub fn held_by(&self, attachment: &Attachment) -> Result<Vec<whereabouts_engine::Address>, ArbiterError> {
+        Ok(self.ledger.held_by(attachment)?)
+    }
+
+    /// Whether the ledger knows every attachment that is named.
+    fn knows_all(&self, requests: &[Release]) -> Result<bool, ArbiterError> {
+        for request in requests {
+            if let Release::Attachment { container, interface, .. } = request
+                && !self.ledger.knows(container, interface)?
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Carries out what earlier calls have left. What fails is left to the next call.
+    async fn settle(&self, host: &Host<'_>) {
+        if self.patience.is_past_deadline() {
+            return;
+        }
+        if let Err(error) = host.settle_left_over().await {
+            tracing::warn!(%error, "what earlier calls have left stays to be done");
+        }
+    }
+
+    /// Looks, before the first address of a space is given away, whether the Go plugin has given some away already.
+    async fn may_begin(
+        &self,
+        store: &KubernetesStore<'_>,
+        space: &Space,
+    ) -> Result<Result<(), ReadError>, ArbiterError> {
+        use whereabouts_engine::Store;
+        if self.ledger.knows_space(space)? {
+            return Ok(Ok(()));
+        }
+        let pools = match store.read_index(space).await {
+            // Foreign or unsound, it is the operation that says what comes of it.
+            Ok(Some(_)) | Err(ReadError::Foreign { .. } | ReadError::Unsound { .. }) => return Ok(Ok(())),
+            Ok(None) => store.go_pools_in_use(space).await,
+            Err(error) => Err(error),
+        };
+        Ok(pools.and_then(|pools| match pools.first() {
+            None => Ok(()),
+            Some(first) => Err(ReadError::Unsound {
+                object: format!("ippools.whereabouts.cni.cncf.io/{first}"),
+                reason: format!(
+                    "the Go plugin has given away addresses of {space} ({} pools hold some); run `whereabouts migrate`",
+                    pools.len()
+                ),
+            }),
+        }))
+    }
+
+    /// Works with the store. A ledger that belongs to another cluster than the one that is reached is set aside, and the
+    /// work is done with a new one.
+    fn run<T>(
+        &self,
+        work: impl AsyncFn(Host<'_>, &KubernetesStore<'_>) -> Result<T, ArbiterError>,
+    ) -> Result<Result<T, ReadError>, ArbiterError> {
+        self.runtime.block_on(async {
+            let mut attempt = 0;
+            loop {
+                attempt += 1;
+                let client = Client::new(&self.kubeconfig, &self.patience);
+                let cluster = match self.cluster(&client).await? {
+                    Ok(cluster) => cluster,
+                    Err(error) => return Ok(Err(error)),
+                };
+                let store = KubernetesStore::new(client, &self.patience, cluster);
+                let done = work(self.ledger.on(&store, &self.patience), &store).await;
+                match store.other() {
+                    Some(other) if attempt < LEDGERS => self.ledger.begin_anew(&self.known(other))?,
+                    _ => return done.map(Ok),
+                }
+            }
+        })
+    }
+
+    fn known(&self, cluster: ClusterId) -> KnownStore {
+        KnownStore { identity: cluster.to_string().into(), address: self.kubeconfig.display().to_string().into() }
+    }
+
+    /// The cluster that the ledger belongs to; for a new ledger the one that is reached.
+    async fn cluster(&self, client: &Client<'_>) -> Result<Result<ClusterId, ReadError>, ArbiterError> {
+        let known = self.ledger.store()?;
+        if let Some(cluster) = known.as_ref().and_then(|known| ClusterId::parse(&known.identity)) {
+            return Ok(Ok(cluster));
+        }
+        let cluster = match cluster_id(client).await {
+            Ok(cluster) => cluster,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.ledger.set_store(&self.known(cluster))?;
+        Ok(Ok(cluster))
+    }
+}

@@ -1,0 +1,180 @@
+//! Who decides about addresses: the ledger of this host, or a cluster with a ledger of this host beside it.
+
+pub mod kubernetes;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use whereabouts_engine::{
+    Address, Allocate, AllocateError, Allocated, Attachment, Check, CheckError, Collect, Create, Ledger, LedgerError,
+    OpenOptions, ReadError, Release, ReleaseError, Released, StorageError, Want,
+};
+
+use self::kubernetes::KubernetesHost;
+use crate::config::{Datastore, HostSettings};
+use crate::host::{self, ADD_DEADLINE, Caller, DEL_DEADLINE};
+
+/// Who decides about addresses.
+#[derive(Debug)]
+pub enum Arbiter {
+    /// The ledger of this host.
+    Local(Ledger),
+    /// A Kubernetes cluster.
+    Kubernetes(Box<KubernetesHost>),
+}
+
+/// Why nobody decided.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArbiterError {
+    /// The ledger of this host cannot be used. Nothing was changed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The cluster cannot be read.
+    #[error(transparent)]
+    Store(#[from] ReadError),
+    /// The operating system has no event loop for this process.
+    #[error("no event loop can be had: {0}; see the limits of this process")]
+    Runtime(std::io::Error),
+}
+
+/// What a call is about to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Assign addresses: a ledger is made if there is none, and a cluster is waited for until the deadline.
+    Assign,
+    /// Look at what is assigned.
+    Look,
+    /// Free addresses: without a ledger there is nothing to free, and a cluster that is silent is not waited for.
+    Free,
+}
+
+/// The ledger of a host whose addresses a Kubernetes cluster decides. It is another file than the local one: what the
+/// two say of the same address has nothing to do with each other.
+#[must_use]
+pub fn kubernetes_ledger_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("kubernetes.redb")
+}
+
+/// The ledger that a datastore uses on this host.
+#[must_use]
+pub fn ledger_path(settings: &HostSettings, datastore: &Datastore) -> PathBuf {
+    match datastore {
+        Datastore::Kubernetes { .. } => kubernetes_ledger_path(&settings.data_dir),
+        Datastore::Local | Datastore::Etcd(_) => host::ledger_path(&settings.data_dir),
+    }
+}
+
+// === impl ArbiterError ===
+
+impl From<StorageError> for ArbiterError {
+    fn from(error: StorageError) -> Self {
+        Self::Ledger(error.into())
+    }
+}
+
+// === impl Arbiter ===
+
+impl Arbiter {
+    /// Opens what the configuration names.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] names the file and the cure.
+    pub fn open(settings: &HostSettings, datastore: &Datastore, purpose: Purpose) -> Result<Self, ArbiterError> {
+        match datastore {
+            Datastore::Kubernetes { kubeconfig } => {
+                Self::open_kubernetes(settings, Path::new(kubeconfig), purpose).map(Box::new).map(Self::Kubernetes)
+            }
+            // etcd is turned away before.
+            Datastore::Local | Datastore::Etcd(_) => Ok(Self::Local(match purpose {
+                Purpose::Free => host::open_existing(settings, Caller::Runtime)?,
+                Purpose::Assign | Purpose::Look => host::open(settings, Caller::Runtime)?,
+            })),
+        }
+    }
+
+    /// Opens the ledger of a host whose addresses a cluster decides.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] names the file and the cure.
+    pub fn open_kubernetes(
+        settings: &HostSettings,
+        kubeconfig: &Path,
+        purpose: Purpose,
+    ) -> Result<KubernetesHost, ArbiterError> {
+        let usual = if purpose == Purpose::Assign { ADD_DEADLINE } else { DEL_DEADLINE };
+        let patience = settings.deadline.unwrap_or(usual);
+        let silence = if purpose == Purpose::Assign { Duration::MAX } else { kubernetes::SILENCE };
+        let mut options = OpenOptions::new(kubernetes_ledger_path(&settings.data_dir));
+        options.wait = patience;
+        options.create = Create::IfMissing;
+        KubernetesHost::open(options, host::facts_of(settings, Caller::Runtime), kubeconfig, patience, silence)
+    }
+
+    /// Assigns addresses. The answers are in the order of the requests.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] when the ledger cannot be used; then nobody got anything.
+    pub fn allocate(&self, requests: &[Allocate]) -> Result<Vec<Result<Vec<Allocated>, AllocateError>>, ArbiterError> {
+        match self {
+            Self::Local(ledger) => Ok(ledger.allocate(requests)?),
+            Self::Kubernetes(host) => host.allocate(requests),
+        }
+    }
+
+    /// Frees what each request names, or queues it. The answers are in the order of the requests.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] when the ledger cannot be used; then nothing was freed or queued.
+    pub fn release(&self, requests: &[Release]) -> Result<Vec<Result<Released, ReleaseError>>, ArbiterError> {
+        match self {
+            Self::Local(ledger) => Ok(ledger.release(requests)?),
+            Self::Kubernetes(host) => host.release(requests),
+        }
+    }
+
+    /// Checks that attachments hold what they should. The answers are in the order of the requests.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] when the ledger cannot be used.
+    pub fn check(&self, requests: &[Check]) -> Result<Vec<Result<(), CheckError>>, ArbiterError> {
+        match self {
+            Self::Local(ledger) => Ok(ledger.check(requests)?),
+            Self::Kubernetes(host) => host.check(requests),
+        }
+    }
+
+    /// Frees what this host recorded for a CNI network and the runtime no longer lists.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] when the ledger, or the cluster, cannot be used.
+    pub fn collect(&self, list: &Collect) -> Result<Vec<Result<Released, ReleaseError>>, ArbiterError> {
+        match self {
+            Self::Local(ledger) => Ok(ledger.collect(list)?),
+            Self::Kubernetes(host) => host.collect(list),
+        }
+    }
+
+    /// Says for each want whether an allocation would find an address, as far as this host can tell by itself: a cluster
+    /// is not asked, for a STATUS comes every few seconds from every node.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] when the ledger cannot be used.
+    pub fn has_room(&self, wants: &[Want]) -> Result<Vec<Result<(), AllocateError>>, ArbiterError> {
+        match self {
+            Self::Local(ledger) => Ok(ledger.has_room(wants)?),
+            Self::Kubernetes(_) => Ok(wants.iter().map(|_| Ok(())).collect()),
+        }
+    }
+
+    /// The addresses that an attachment holds.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] when the ledger cannot be read.
+    pub fn held_by(&self, attachment: &Attachment) -> Result<Vec<Address>, ArbiterError> {
+        match self {
+            Self::Local(ledger) => Ok(ledger.held_by(attachment)?),
+            Self::Kubernetes(host) => host.held_by(attachment),
+        }
+    }
+}
