@@ -4,7 +4,9 @@ use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
 
-use whereabouts_engine::{AllocateError, LedgerError, LedgerFileError};
+use whereabouts_engine::{AllocateError, LedgerError, LedgerFileError, ReadError};
+
+use crate::stores::ArbiterError;
 
 /// How a command ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +77,17 @@ impl From<LedgerError> for Failure {
             _ => Exit::Failure,
         };
         Self::new(exit, error)
+    }
+}
+
+impl From<ArbiterError> for Failure {
+    fn from(error: ArbiterError) -> Self {
+        match error {
+            ArbiterError::Ledger(error) => error.into(),
+            ArbiterError::Store(error @ ReadError::Unavailable { .. }) => Self::new(Exit::Busy, error),
+            ArbiterError::Store(error) => Self::new(Exit::Unsound, error),
+            error => Self::new(Exit::Failure, error),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod leases;
 mod output;
 mod picture;
 mod release;
+mod repair;
 mod settings;
 mod show;
 mod time;
@@ -58,6 +59,7 @@ fn carry_out(typed: Typed, environment: &Environment, output: &mut Output) -> Re
         Command::Show(typed) => show::show(&typed, &settings, output),
         Command::Who(typed) => who::who(&typed, &settings, output),
         Command::Verify => verify::verify(&settings, output),
+        Command::Repair(typed) => repair::repair(&typed, &settings, output),
         Command::Export(typed) => transfer::export(&typed, &settings, output),
         Command::Import(typed) => transfer::import(&typed, &settings, output),
         Command::CheckConfig(typed) => check_config::check_config(&typed, environment, output),

@@ -1,14 +1,16 @@
 //! Which ledger a person works on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use whereabouts_engine::{Access, Create, Ledger, OpenOptions};
+use whereabouts_engine::{Access, Create, HostFacts, Ledger, OpenOptions};
 
 use super::exit::Failure;
 use crate::cni::Environment;
 use crate::config::DEFAULT_DATA_DIR;
 use crate::host::{Caller, facts, ledger_path};
+use crate::stores::kubernetes::{KubernetesHost, SILENCE};
+use crate::stores::kubernetes_ledger_path;
 
 /// How long a person waits for others who use the ledger.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -16,18 +18,23 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Where the ledger is.
 pub(super) struct Settings {
     data_dir: PathBuf,
+    /// The name of this node in its cluster, if somebody says.
+    node: Option<String>,
 }
 
 impl Settings {
     /// The folder that was named, on the command line or in the environment; else root's is the plugin's, and an
     /// ordinary user's is among the user's state.
     pub(super) fn new(named: Option<PathBuf>, environment: &Environment) -> Self {
-        let named = named.or_else(|| environment.surroundings().data_dir);
+        let surroundings = environment.surroundings();
+        // Where the plugin finds it: in the environment, or beside the flat file.
+        let node = surroundings.node_name();
+        let named = named.or(surroundings.data_dir);
         let data_dir = named.unwrap_or_else(|| match environment.state_folder() {
             Some(state) if !rustix::process::geteuid().is_root() => state.join("whereabouts"),
             _ => PathBuf::from(DEFAULT_DATA_DIR),
         });
-        Self { data_dir }
+        Self { data_dir, node }
     }
 
     pub(super) fn path(&self) -> PathBuf {
@@ -42,6 +49,28 @@ impl Settings {
     /// The ledger, to be read; it must be there.
     pub(super) fn read(&self) -> Result<Ledger, Failure> {
         self.open_as(Access::Read, Create::Never)
+    }
+
+    /// This host as one of a cluster: with the kubeconfig that was named, else the one that its ledger knows.
+    pub(super) fn cluster(&self, kubeconfig: Option<&Path>) -> Result<KubernetesHost, Failure> {
+        let open = |kubeconfig: &Path| {
+            let mut options = OpenOptions::new(kubernetes_ledger_path(&self.data_dir));
+            (options.create, options.wait) = (Create::IfMissing, PATIENCE);
+            let facts = HostFacts {
+                node: self.node.as_deref().unwrap_or(&facts(Caller::Person).node).into(),
+                ..facts(Caller::Person)
+            };
+            KubernetesHost::open(options, facts, kubeconfig, PATIENCE, SILENCE)
+        };
+        if let Some(kubeconfig) = kubeconfig {
+            return Ok(open(kubeconfig)?);
+        }
+        let path = kubernetes_ledger_path(&self.data_dir);
+        let known = if path.exists() { open(Path::new(""))?.known_kubeconfig()? } else { None };
+        let known = known.ok_or_else(|| {
+            Failure::usage(format_args!("{} knows no cluster; name its kubeconfig with --kubeconfig", path.display()))
+        })?;
+        Ok(open(&known)?)
     }
 
     fn open_as(&self, access: Access, create: Create) -> Result<Ledger, Failure> {

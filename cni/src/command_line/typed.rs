@@ -38,6 +38,8 @@ pub(super) enum Command {
     Who(Who),
     /// Walk through the whole ledger and say what disagrees
     Verify,
+    /// Open a frozen space of a cluster again: first on every node, then once with --open
+    Repair(Repair),
     /// Write all leases as lines of JSON
     Export(Export),
     /// Put the leases of an export back; never beside another holder
@@ -51,6 +53,19 @@ pub(super) enum Command {
     },
     /// Write the man page
     Man,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Repair {
+    /// The kubeconfig of the cluster; by default the one with which this host's ledger was used last
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
+    pub(super) kubeconfig: Option<PathBuf>,
+    /// Open the spaces, if all nodes have reported
+    #[arg(long)]
+    pub(super) open: bool,
+    /// A node that is gone for good, and with it whatever ran there; may be given more than once
+    #[arg(long, value_name = "NODE", requires = "open")]
+    pub(super) lost: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -93,6 +93,19 @@ pub struct Surroundings {
     pub node: Option<String>,
 }
 
+impl Surroundings {
+    /// The name of this node in its cluster, where there is no configuration to ask: from the environment, or from the
+    /// file beside the flat file.
+    #[must_use]
+    pub fn node_name(&self) -> Option<String> {
+        let beside = || {
+            let flat_file = self.flat_files.find(None, &mut Vec::new()).ok().flatten()?;
+            super::host_settings::node_beside(&flat_file.path)
+        };
+        self.node.clone().or_else(beside)
+    }
+}
+
 /// The static addresses of CNI_ARGS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StaticArguments {

@@ -139,7 +139,7 @@ fn kubeconfig(object: &Object) -> Option<String> {
 }
 
 /// The name of the node in the file `nodename` beside the flat file, where the Go plugin's installation writes it.
-fn node_beside(flat_file: &Path) -> Option<String> {
+pub(super) fn node_beside(flat_file: &Path) -> Option<String> {
     let mut bytes = Vec::new();
     let file = std::fs::File::open(flat_file.with_file_name("nodename")).ok()?;
     file.take(LONGEST_NODE_NAME).read_to_end(&mut bytes).ok()?;

@@ -38,6 +38,8 @@ pub(super) enum Resource {
     GoPools,
     /// The namespace whose UID tells clusters apart.
     ClusterNamespace,
+    /// The nodes of the cluster.
+    Nodes,
 }
 
 /// A request, but for where it is sent.
@@ -101,6 +103,7 @@ impl Resource {
             Self::Blocks => format!("/apis/{}/v1alpha1/namespaces/{namespace}/ipblocks", super::objects::GROUP),
             Self::GoPools => format!("/apis/whereabouts.cni.cncf.io/v1alpha1/namespaces/{namespace}/ippools"),
             Self::ClusterNamespace => "/api/v1/namespaces".to_owned(),
+            Self::Nodes => "/api/v1/nodes".to_owned(),
         }
     }
 
@@ -111,6 +114,7 @@ impl Resource {
             Self::Blocks => "ipblocks.ipam.whereabouts.dev",
             Self::GoPools => "ippools.whereabouts.cni.cncf.io",
             Self::ClusterNamespace => "namespaces",
+            Self::Nodes => "nodes",
         }
     }
 }

@@ -1,13 +1,15 @@
 //! A call on this host whose addresses a cluster decides: the ledger, the store, and a runtime for the time that the
 //! call takes.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use whereabouts_engine::{
     Allocate, AllocateError, Allocated, Attachment, Check, CheckError, ClusterHost, ClusterLedger, Collect,
-    Environment, HostFacts, KnownStore, OpenOptions, ReadError, Release, ReleaseError, Released, Space, Want,
+    Environment, HostFacts, KnownStore, OpenOptions, ReadError, Reinserted, Release, ReleaseError, Released, Space,
+    Store, Want,
 };
 
 use super::super::ArbiterError;
@@ -29,6 +31,15 @@ pub struct KubernetesHost {
     ledger: ClusterLedger,
     kubeconfig: PathBuf,
     patience: Patience,
+}
+
+/// What came of opening a space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// It is open.
+    Yes,
+    /// These nodes have not reported.
+    Missing(BTreeSet<String>),
 }
 
 type Host<'a> = ClusterHost<'a, KubernetesStore<'a>, Patience>;
@@ -133,6 +144,62 @@ impl KubernetesHost {
         Ok(self.ledger.held_by(attachment)?)
     }
 
+    /// The kubeconfig with which the ledger was used last.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] when the ledger cannot be read.
+    pub fn known_kubeconfig(&self) -> Result<Option<PathBuf>, ArbiterError> {
+        Ok(self.ledger.store()?.map(|known| PathBuf::from(&*known.address)))
+    }
+
+    /// The spaces that are frozen, and why.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] when the cluster cannot be read.
+    pub fn frozen_spaces(&self) -> Result<Vec<(Space, String)>, ArbiterError> {
+        self.run(async |_, store| {
+            let mut frozen = Vec::new();
+            for space in store.list_spaces().await? {
+                let index = store.read_index(&space).await?;
+                let reason = index.and_then(|stored| stored.object.frozen().map(str::to_owned));
+                frozen.extend(reason.map(|reason| (space, reason)));
+            }
+            Ok(frozen)
+        })?
+        .map_err(ArbiterError::from)
+    }
+
+    /// Puts back what this host proves to have in a frozen space, and reports that for all.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] when the ledger or the cluster cannot be used.
+    pub fn reinsert(&self, space: &Space) -> Result<Reinserted, ArbiterError> {
+        Ok(self.run(async |host, _| Ok(host.reinsert(space).await??))??)
+    }
+
+    /// Opens a frozen space again, if all nodes have reported that are not lost: those of the cluster, and those that
+    /// hold something in the space.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] when the cluster cannot be used.
+    pub fn open_again(&self, space: &Space, lost: &BTreeSet<String>) -> Result<Opened, ArbiterError> {
+        Ok(self.run(async |host, store| {
+            let Some(stored) = store.read_index(space).await? else { return Ok(Opened::Yes) };
+            let reported = stored.object.reported();
+            let mut nodes = store.nodes().await?;
+            for (_, listed) in store.list_blocks(space).await? {
+                nodes.extend(listed?.object.iter().map(|(_, lease)| lease.node.to_string()));
+            }
+            let has_reported = |node: &String| reported.contains(node.as_str()) || lost.contains(node);
+            nodes.retain(|node| !has_reported(node));
+            if !nodes.is_empty() {
+                return Ok(Opened::Missing(nodes));
+            }
+            host.thaw(space).await?;
+            Ok(Opened::Yes)
+        })??)
+    }
+
     /// Whether the ledger knows every attachment that is named.
     fn knows_all(&self, requests: &[Release]) -> Result<bool, ArbiterError> {
         for request in requests {
@@ -161,7 +228,6 @@ impl KubernetesHost {
         store: &KubernetesStore<'_>,
         space: &Space,
     ) -> Result<Result<(), ReadError>, ArbiterError> {
-        use whereabouts_engine::Store;
         if self.ledger.knows_space(space)? {
             return Ok(Ok(()));
         }

@@ -12,6 +12,7 @@ mod outcomes;
 mod patience;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 
 use http::{Method, StatusCode};
 use kube::CustomResourceExt;
@@ -23,7 +24,7 @@ use whereabouts_engine::{
     Stored, Swap,
 };
 
-pub use self::cluster::{KubernetesHost, SILENCE};
+pub use self::cluster::{KubernetesHost, Opened, SILENCE};
 pub use self::objects::{IPBlock, IPBlockSpec, IPSpace, IPSpaceSpec};
 
 use self::client::{Call, Client, Reply, Resource};
@@ -110,6 +111,9 @@ fn turned_away(resource: Resource, reply: &Reply) -> ReadError {
         StatusCode::NOT_FOUND => {
             format!("the API server has no {plural}; apply the definitions in deploy/kubernetes/crds.yaml")
         }
+        StatusCode::FORBIDDEN if resource == Resource::Nodes => {
+            format!("{}; use the kubeconfig of an administrator", reply.reason())
+        }
         StatusCode::FORBIDDEN => format!("{}; grant the rights in deploy/kubernetes/rbac.yaml", reply.reason()),
         _ => reply.reason(),
     })
@@ -167,6 +171,12 @@ impl<'a> KubernetesStore<'a> {
             }
             next = format!("&continue={}", page.metadata.r#continue);
         }
+    }
+
+    /// The names of the cluster's nodes.
+    async fn nodes(&self) -> Result<BTreeSet<String>, ReadError> {
+        let name = |node: Value| Some(node.pointer("/metadata/name")?.as_str()?.to_owned());
+        Ok(self.all(Resource::Nodes, "").await?.into_iter().filter_map(name).collect())
     }
 
     /// The record in a field `data`.

@@ -1,0 +1,94 @@
+//! `repair`: open a frozen space of a cluster again.
+//!
+//! Each node puts back what its ledger proves and reports; when all have reported, or are known to be gone for good, the
+//! space is opened in a new epoch.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use whereabouts_engine::{Contradiction, Reinserted, Space};
+
+use super::exit::{Exit, Failure};
+use super::output::Output;
+use super::settings::Settings;
+use super::typed::Repair;
+use crate::stores::kubernetes::{KubernetesHost, Opened};
+
+pub(super) fn repair(typed: &Repair, settings: &Settings, output: &Output) -> Result<Exit, Failure> {
+    let host = settings.cluster(typed.kubeconfig.as_deref())?;
+    let frozen = host.frozen_spaces()?;
+    if frozen.is_empty() {
+        output.note("no space is frozen");
+        return Ok(Exit::Success);
+    }
+    let mut is_contradicted = false;
+    for (space, reason) in &frozen {
+        let reinserted = host.reinsert(space)?;
+        is_contradicted |= !reinserted.contradictions.is_empty();
+        output.answer(|| report_json(space, reason, &reinserted), || report(space, reason, &reinserted))?;
+    }
+    if typed.open {
+        let lost: BTreeSet<String> = typed.lost.iter().cloned().collect();
+        return open(&host, frozen.into_iter().map(|(space, _)| space), &lost, output);
+    }
+    output.note("run this on every node; then, once, with --open");
+    Ok(if is_contradicted { Exit::Unsound } else { Exit::Success })
+}
+
+fn open(
+    host: &KubernetesHost,
+    spaces: impl Iterator<Item = Space>,
+    lost: &BTreeSet<String>,
+    output: &Output,
+) -> Result<Exit, Failure> {
+    let mut exit = Exit::Success;
+    for space in spaces {
+        match host.open_again(&space, lost)? {
+            Opened::Yes => output.answer(
+                || json!({ "space": space.to_string(), "opened": true }),
+                || format!("{space} is open again\n"),
+            )?,
+            Opened::Missing(nodes) => {
+                exit = Exit::Unsound;
+                let names: Vec<&str> = nodes.iter().map(String::as_str).collect();
+                output.answer(
+                    || json!({ "space": space.to_string(), "opened": false, "missing": names }),
+                    || {
+                        format!(
+                            "{space} stays frozen: {} have not reported; run `whereabouts repair` there, or, for those \
+                             that are gone for good, add --lost NAME\n",
+                            names.join(", ")
+                        )
+                    },
+                )?;
+            }
+        }
+    }
+    Ok(exit)
+}
+
+fn report(space: &Space, reason: &str, reinserted: &Reinserted) -> String {
+    let mut text = format!("{space} is frozen: {reason}\n");
+    for address in &reinserted.put_back {
+        text.push_str(&format!("  put back {address}\n"));
+    }
+    for Contradiction { address, here, there } in &reinserted.contradictions {
+        text.push_str(&format!(
+            "  {address}: this host proves that {here} has it, and the cluster says {there}; delete one of the two\n"
+        ));
+    }
+    text.push_str("  reported\n");
+    text
+}
+
+fn report_json(space: &Space, reason: &str, reinserted: &Reinserted) -> serde_json::Value {
+    let contradictions: Vec<_> = reinserted
+        .contradictions
+        .iter()
+        .map(|Contradiction { address, here, there }| {
+            json!({ "address": address.to_string(), "here": here.to_string(), "there": there.to_string() })
+        })
+        .collect();
+    let put_back: Vec<String> = reinserted.put_back.iter().map(ToString::to_string).collect();
+    json!({ "space": space.to_string(), "reason": reason, "putBack": put_back, "contradictions": contradictions })
+}
