@@ -7,7 +7,7 @@ SCHEDULES ?= 1000000
 export WHEREABOUTS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/whereabouts
 
 .DEFAULT_GOAL := help
-.PHONY: help first-address test lint deny fuzz simulate mutations bench side-by-side peers clean-peers
+.PHONY: help first-address test lint deny fuzz simulate mutations bench side-by-side peers clean-peers servers clean-servers
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -50,3 +50,9 @@ peers: ## build the Go programs that tests and benchmarks run beside ours
 
 clean-peers: ## remove them
 	rm -rf "$(WHEREABOUTS_CACHE)"/peers-*
+
+servers: ## build the control plane that the tests of a cluster run: once, some 10 minutes
+	testbed/servers/build etcd kube-apiserver
+
+clean-servers: ## remove it
+	rm -rf "$(WHEREABOUTS_CACHE)"/servers-*
