@@ -5,6 +5,7 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use redb::{ReadableTable, TableDefinition};
 use whereabouts_engine::{
     Address, Allocate, Attachment, BootId, Edges, Family, Holding, Holdings, HostFacts, ImportError, Imported, IpNet,
     Ledger, Network, OpenOptions, Owner, Pool, Range, Release, Sharing, Space, View, ViewSpec, Want,
@@ -143,6 +144,79 @@ fn a_lease_that_died_with_its_boot_is_in_the_history_before_its_block_is_read() 
     assert!(past[0].lease.since <= past[0].until);
     take(&ledger, "next", want("10.0.0.0/24", Sharing::Shared));
     assert_eq!(ledger.history(first).unwrap().len(), 1, "it is told once");
+}
+
+// === damage ===
+
+/// Changes the last byte of the rows of a table that `is_meant`, as a disk would.
+fn damage(folder: &Path, table: &str, mut is_meant: impl FnMut(usize) -> bool) {
+    let database = redb::Database::open(folder.join("ledger.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let definition: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(table);
+        let mut rows = transaction.open_table(definition).unwrap();
+        let all: Vec<_> = rows
+            .iter()
+            .unwrap()
+            .map(|row| row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())).unwrap())
+            .collect();
+        for (_, (key, mut value)) in all.into_iter().enumerate().filter(|(at, _)| is_meant(*at)) {
+            *value.last_mut().unwrap() ^= 1;
+            rows.insert(key.as_slice(), value.as_slice()).unwrap();
+        }
+    }
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn what_can_be_read_is_told_beside_what_cannot() {
+    let folder = tempfile::tempdir().unwrap();
+    for range in ["10.0.0.0/24", "10.1.0.0/24", "10.2.0.0/24"] {
+        take(&open(folder.path(), 1), range, want(range, Sharing::Shared));
+    }
+    damage(folder.path(), "blocks", |at| at == 1);
+    let ledger = open(folder.path(), 1);
+    let readable = |range: Option<&str>| {
+        let range = range.map(|range| Range::from(range.parse::<IpNet>().unwrap()));
+        let mut found = Vec::new();
+        let damage = ledger.each_readable_holding(&Holdings { network: None, range }, |holding| {
+            found.push(holding.address.to_string());
+        });
+        (found, damage.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let (found, damage) = readable(None);
+    assert_eq!(found, ["10.0.0.1", "10.2.0.1"]);
+    assert!(damage.len() == 1 && damage[0].contains("table blocks is damaged"), "{damage:?}");
+    assert_eq!(readable(Some("10.2.0.0/24")), (vec!["10.2.0.1".to_owned()], vec![]), "it lies elsewhere");
+    let mut n_seen = 0;
+    let visit = |_| {
+        n_seen += 1;
+        ControlFlow::Continue(())
+    };
+    assert!(ledger.each_holding(&Holdings::default(), visit).is_err());
+    assert_eq!(n_seen, 1);
+}
+
+#[test]
+fn an_error_says_once_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let web = || Allocate {
+        attachment: Attachment::named("web"),
+        owner: Owner::Named("web".into()),
+        wants: vec![want("10.0.0.0/24", Sharing::Shared)],
+    };
+    open(folder.path(), 1).allocate(&[web()]).unwrap();
+    damage(folder.path(), "blocks", |_| true);
+    let ledger = open(folder.path(), 1);
+    let release = Release::Attachment { container: "web".into(), interface: "".into(), network: Some("".into()) };
+    let said = [
+        ledger.release(&[release]).unwrap_err().to_string(),
+        ledger.allocate(&[web()]).map(|mut answers| answers.pop().unwrap().unwrap_err().to_string()).unwrap(),
+    ];
+    for said in said {
+        assert_eq!(said.matches("whereabouts verify").count(), 1, "{said}");
+        assert_eq!(said.matches("restore an export").count(), 1, "{said}");
+    }
 }
 
 // === import ===

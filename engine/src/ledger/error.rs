@@ -9,9 +9,7 @@ use crate::codec::CodecError;
 #[non_exhaustive]
 pub enum StorageError {
     /// The file could not be read or written. The ledger refuses writes until it is opened again.
-    #[error(
-        "the ledger cannot be used: {reason}; run `whereabouts verify`, and restore an export if it cannot be mended"
-    )]
+    #[error("the ledger cannot be used: {}", with_cure(reason))]
     Io {
         /// What went wrong, for people.
         reason: String,
@@ -73,6 +71,15 @@ impl From<LedgerFileError> for StorageError {
         let is_missing = matches!(error, LedgerFileError::Missing { .. });
         Self::File { reason: error.to_string(), is_temporary: error.is_temporary(), is_missing }
     }
+}
+
+/// The reason, and what to do, unless the reason is an error that says it already.
+fn with_cure(reason: &str) -> String {
+    const VERIFY: &str = "run `whereabouts verify`";
+    if reason.contains(VERIFY) {
+        return reason.to_owned();
+    }
+    format!("{reason}; {VERIFY}, and restore an export if it cannot be mended")
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -5,11 +5,12 @@ use std::ops::ControlFlow;
 use super::{Ledger, LedgerError};
 use crate::address::Address;
 use crate::block::Block;
+use crate::codec::Record;
 use crate::host::HostEnvironment;
 use crate::intent::{HeldAddress, Past};
 use crate::interval::Range;
 use crate::lease::{Attachment, BootId, Lease};
-use crate::ledger::{Rows, StorageError, Tables};
+use crate::ledger::{Rows, StorageError, Table, Tables, keys};
 use crate::offset::{BlockNumber, Offset};
 use crate::operations::Environment;
 use crate::space::{BlockId, Network, Space};
@@ -108,6 +109,45 @@ impl Ledger {
             }
             Ok(())
         })
+    }
+
+    /// Visits everything that is held and can be read, by space and address, and steps over what cannot be read.
+    /// Returns what was stepped over: who holds addresses there is not known, so they are not free.
+    ///
+    /// What this does not visit, [`Ledger::each_holding`] does not either: it ends with an error instead.
+    pub fn each_readable_holding(&self, asked: &Holdings, mut visit: impl FnMut(Holding)) -> Vec<LedgerError> {
+        let mut damage: Vec<LedgerError> = Vec::new();
+        let walked = self.read(|tables| {
+            // Without the boot, what ended with an earlier one is told as held, which is the lesser harm.
+            let boot = boot(tables).unwrap_or_else(|error| {
+                damage.push(error.into());
+                None
+            });
+            // By the blocks alone, so that a lost row of an index hides nothing.
+            tables.rows().scan(Table::Blocks, &[], &mut |key, record| {
+                let Some(id) = keys::to_block(key) else {
+                    damage.push(StorageError::strange_key(Table::Blocks, key).into());
+                    return Ok(ControlFlow::Continue(()));
+                };
+                if !asked.may_be_in(&id) {
+                    return Ok(ControlFlow::Continue(()));
+                }
+                match Block::decode(key, record) {
+                    Ok(block) => {
+                        for (offset, lease) in block.iter().filter(|(_, lease)| is_live(lease, boot)) {
+                            let address = id.address_at(offset);
+                            if asked.range.is_none_or(|range| range.contains(address)) {
+                                visit(Holding { space: id.space.clone(), address, lease: lease.clone() });
+                            }
+                        }
+                    }
+                    Err(source) => damage.push(StorageError::damaged(Table::Blocks, key, source).into()),
+                }
+                Ok(ControlFlow::Continue(()))
+            })
+        });
+        damage.extend(walked.err());
+        damage
     }
 
     /// Who holds an address now, in each space that has it.
@@ -230,6 +270,20 @@ impl Ledger {
         occupancy.strays = occupancy.cells.iter().map(|cell| cell.strays).sum();
         occupancy.lowest_free = view.nth(next).filter(|&address| range.contains(address));
         Ok(occupancy)
+    }
+}
+
+// === impl Holdings ===
+
+impl Holdings {
+    /// Whether anything of a block can be among what is asked for.
+    fn may_be_in(&self, id: &BlockId) -> bool {
+        let is_of_network = self.network.as_ref().is_none_or(|network| network == id.space.network());
+        let touches = |range: Range| {
+            range.family() == id.space.family()
+                && (BlockNumber::of(range.first())..=BlockNumber::of(range.last())).contains(&id.number)
+        };
+        is_of_network && self.range.is_none_or(touches)
     }
 }
 
