@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::address::Address;
+use crate::space::Space;
+
 /// The id of the operation that wrote a lease: 8 random bytes.
 ///
 /// A lease is only ever freed under the operation id that was judged, so a late DEL of an old container
@@ -230,6 +233,13 @@ impl fmt::Display for LeaseState {
 // === impl Lease ===
 
 impl Lease {
+    /// Whether its pool has this address, and is the one of a private space.
+    #[must_use]
+    pub fn is_for(&self, space: &Space, address: Address) -> bool {
+        let is_of_space = space.private_cidr().is_none_or(|cidr| cidr == self.pool);
+        is_of_space && self.pool == self.pool.trunc() && self.pool.contains(&address.to_ip())
+    }
+
     /// Whether the lease died with a boot before `current`.
     #[must_use]
     pub fn is_of_an_earlier_boot(&self, current: BootId) -> bool {

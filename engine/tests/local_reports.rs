@@ -238,7 +238,10 @@ fn a_backup_comes_back_whole_and_only_once() {
     assert_eq!(backup.len(), 302);
 
     let mut restored = open(new.path(), 1);
+    let promised = restored.would_import(&backup).unwrap();
+    assert_eq!(holdings(&restored, None), []);
     let imported = restored.import(&backup).unwrap();
+    assert_eq!(imported, promised);
     assert_eq!(imported, Imported { n_added: 302, n_present: 0, n_over: 0 });
     assert_eq!(holdings(&restored, None), backup);
     assert_eq!(restored.import(&backup).unwrap(), Imported { n_added: 0, n_present: 302, n_over: 0 });
@@ -280,6 +283,7 @@ fn a_second_holder_is_refused_and_nothing_is_changed() {
         ("web", "other")
     );
     assert_eq!(holdings(&restored, None), before);
+    assert!(matches!(restored.would_import(&backup), Err(ImportError::Conflicts(told)) if told == conflicts));
 
     // A backup that gives one address to two is in conflict with itself.
     let mut twice = vec![backup[0].clone(), backup[0].clone()];
@@ -300,4 +304,37 @@ fn a_pool_is_not_made_private_and_shared_at_once_by_a_backup() {
     let refused = restored.import(&backup);
     assert!(matches!(refused, Err(ImportError::Sharing { held_as: Sharing::Shared, .. })), "{refused:?}");
     assert_eq!(holdings(&restored, None).len(), 1);
+}
+
+#[test]
+fn a_lease_outside_of_its_pool_is_not_imported() {
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let ledger = open(old.path(), 1);
+    take(&ledger, "shared", want("10.0.0.0/24", Sharing::Shared));
+    take(&ledger, "private", want("10.9.0.0/24", Sharing::Private));
+    let [shared, private] = <[Holding; 2]>::try_from(holdings(&ledger, None)).unwrap();
+    let refused = |holding: &Holding, at: &str, pool: &str| {
+        let mut strange = holding.clone();
+        (strange.address, strange.lease.pool) = (address(at), pool.parse().unwrap());
+        let refused = open(new.path(), 1).import(&[strange]);
+        assert!(matches!(refused, Err(ImportError::NotInPool { .. })), "{at} of {pool}: {refused:?}");
+    };
+    refused(&shared, "10.0.1.0", "10.0.0.0/24");
+    refused(&shared, "10.0.0.1", "10.0.0.1/24");
+    refused(&private, "10.9.1.0", "10.9.0.0/24");
+    refused(&private, "10.9.0.1", "10.9.0.0/25");
+}
+
+#[test]
+fn a_lease_outside_of_its_pool_is_a_disagreement() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = open(folder.path(), 1);
+    let elsewhere = Pool::new(Network::unnamed(), "10.5.0.0/24".parse().unwrap());
+    take(&ledger, "web", Want { pool: elsewhere, ..want("10.0.0.0/24", Sharing::Shared) });
+    let disagreements = ledger.verify().unwrap().disagreements;
+    let said = disagreements.iter().map(ToString::to_string).collect::<String>();
+    assert_eq!(disagreements.len(), 1, "{said}");
+    for part in ["10.0.0.1", "web", "10.5.0.0/24", "`whereabouts release 10.0.0.1`"] {
+        assert!(said.contains(part), "{said}");
+    }
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use ipnet::IpNet;
+
 use super::report::each_live_block;
 use super::{Holding, Ledger, LedgerError};
 use crate::address::Address;
@@ -72,6 +74,16 @@ pub enum ImportError {
         /// The space.
         space: Space,
     },
+    /// An address is held for a pool that does not have it.
+    #[error("address {address} is held for {pool} in {space}, which does not have it; mend the backup")]
+    NotInPool {
+        /// The address.
+        address: Address,
+        /// The pool's CIDR.
+        pool: IpNet,
+        /// The space.
+        space: Space,
+    },
     /// The ledger cannot be used.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -83,23 +95,60 @@ impl Ledger {
     /// # Errors
     /// [`ImportError`]; then nothing was changed.
     pub fn import(&self, holdings: &[Holding]) -> Result<Imported, ImportError> {
-        let places = by_block(holdings)?;
-        let pools = pools_of(holdings)?;
+        let backup = Backup::new(holdings)?;
         let answer = self.change(async |host| {
             host.journal.record(|tables| {
-                if let Some(refused) = find_other_use(tables, &pools, host.boot)? {
-                    return Ok(Err(refused));
-                }
-                let Compared { conflicts, missing, mut imported } = compare(tables, &places, host.boot)?;
-                if !conflicts.is_empty() {
-                    return Ok(Err(ImportError::Conflicts(conflicts)));
-                }
-                put_back(tables, &missing, host.boot, host.environment)?;
-                imported.n_added = missing.values().map(Vec::len).sum();
-                Ok(Ok(imported))
+                let compared = match backup.beside(tables, host.boot)? {
+                    Ok(compared) => compared,
+                    Err(refused) => return Ok(Err(refused)),
+                };
+                put_back(tables, &compared.missing, host.boot, host.environment)?;
+                Ok(Ok(compared.imported))
             })
         });
         answer.map_err(ImportError::Ledger)?
+    }
+
+    /// Says what [`Ledger::import`] would do now, and changes nothing: for a backup that is put back in parts, so that
+    /// none of it is where a part would be refused.
+    ///
+    /// # Errors
+    /// [`ImportError`], as `import` would return it.
+    pub fn would_import(&self, holdings: &[Holding]) -> Result<Imported, ImportError> {
+        let backup = Backup::new(holdings)?;
+        let answer = self.look(async |host| {
+            host.journal.record(|tables| Ok(backup.beside(tables, host.boot)?.map(|compared| compared.imported)))
+        });
+        answer.map_err(ImportError::Ledger)?
+    }
+}
+
+/// A backup that does not contradict itself.
+struct Backup<'h> {
+    places: Places<'h>,
+    pools: BTreeMap<Pool, Sharing>,
+}
+
+impl<'h> Backup<'h> {
+    fn new(holdings: &'h [Holding]) -> Result<Self, ImportError> {
+        Ok(Self { places: by_block(holdings)?, pools: pools_of(holdings)? })
+    }
+
+    /// What of it is here, what is missing, or why it cannot be put back.
+    fn beside<R: RowsMut>(
+        &self,
+        tables: &Tables<R>,
+        boot: BootId,
+    ) -> Result<Result<Compared<'h>, ImportError>, StorageError> {
+        if let Some(refused) = find_other_use(tables, &self.pools, boot)? {
+            return Ok(Err(refused));
+        }
+        let mut compared = compare(tables, &self.places, boot)?;
+        if !compared.conflicts.is_empty() {
+            return Ok(Err(ImportError::Conflicts(compared.conflicts)));
+        }
+        compared.imported.n_added = compared.missing.values().map(Vec::len).sum();
+        Ok(Ok(compared))
     }
 }
 
@@ -118,6 +167,9 @@ fn by_block(holdings: &[Holding]) -> Result<Places<'_>, ImportError> {
     for Holding { space, address, lease } in holdings {
         let wrong = || ImportError::WrongFamily { address: *address, space: space.clone() };
         let block = space.block_of(*address).ok_or_else(wrong)?;
+        if !lease.is_for(space, *address) {
+            return Err(ImportError::NotInPool { address: *address, pool: lease.pool, space: space.clone() });
+        }
         places.entry(block).or_default().push((Offset::of(*address), lease));
     }
     Ok(places)

@@ -59,6 +59,20 @@ pub enum Disagreement {
         /// Who holds it.
         by: String,
     },
+    /// An address is held for a pool that does not have it.
+    #[error(
+        "{address} of {space} is held by {by} for {pool}, which does not have it; `whereabouts release {address}` frees it"
+    )]
+    NotInPool {
+        /// The address.
+        address: crate::Address,
+        /// Who holds it.
+        by: String,
+        /// The pool's CIDR.
+        pool: crate::IpNet,
+        /// The space.
+        space: Space,
+    },
     /// An attachment says that it holds an address, and the block does not.
     #[error("attachment {attachment} claims {address}, which its block does not give to it")]
     NoLease {
@@ -125,6 +139,7 @@ fn walk<R: Rows>(tables: &Tables<R>) -> Result<Verified, StorageError> {
         let Some(id) = keys::to_block(key) else { return walk.strange(Table::Blocks, key) };
         for (offset, lease) in block.iter() {
             if is_live(lease, boot) {
+                walk.hold_pool_against(&id, offset, lease);
                 walk.leases.insert((id.clone(), offset), (lease.clone(), false));
             } else {
                 walk.over.insert((id.clone(), offset), lease.operation);
@@ -173,6 +188,14 @@ impl Walk {
 
     fn strange(&mut self, table: Table, key: &[u8]) {
         self.result.disagreements.push(Disagreement::Row(StorageError::strange_key(table, key)));
+    }
+
+    fn hold_pool_against(&mut self, id: &BlockId, offset: Offset, lease: &crate::Lease) {
+        let address = id.address_at(offset);
+        if !lease.is_for(&id.space, address) {
+            let (by, pool, space) = (lease.to_string(), lease.pool, id.space.clone());
+            self.result.disagreements.push(Disagreement::NotInPool { address, by, pool, space });
+        }
     }
 
     fn hold_indexes_against(&mut self, indexes: &BTreeMap<Space, Index>, blocks: &BTreeMap<BlockId, crate::Fullness>) {
