@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "this is a test")]
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -82,7 +84,8 @@ fn exit_codes_tell_what_happened() {
     assert!(fails(ledger, &["show"], 3).contains("ledger.redb"), "there is no ledger yet");
     ok(ledger, &["allocate", "10.0.0.0/30", "--count", "2"]);
     let full = fails(ledger, &["allocate", "10.0.0.0/30"], 4);
-    assert!(full.contains("2 of 2") && full.contains("whereabouts show 10.0.0.0/30"), "{full}");
+    let who = format!("`whereabouts --data-dir {} show leases 10.0.0.0/30 --network ''`", ledger.display());
+    assert!(full.contains("2 of 2") && full.contains(&who), "{full}");
     let held = fails(ledger, &["allocate", "10.0.0.0/30", "--address", "10.0.0.1", "--name", "other"], 5);
     assert!(held.contains("10.0.0.1 is held by cli-"), "{held}");
     assert!(fails(ledger, &["release", "10.0.0.200"], 3).contains("nobody holds"));
@@ -94,6 +97,9 @@ fn exit_codes_tell_what_happened() {
         (vec!["who", "10.0.0.1", "--at", "yesterday"], "2026-11-24T08:00:00Z"),
         (vec!["show", "nonsense"], "networks, ranges, leases or a range"),
         (vec!["release"], "--name"),
+        (vec!["allocate", "10.0.0.0/24", "--count", "0"], "1.."),
+        (vec!["allocate", "10.0.0.0/24", "--name", "a\nb"], "without control characters"),
+        (vec!["allocate", "10.0.0.0/24", "--name", &"n".repeat(254)], "1 to 253 bytes"),
     ] {
         let said = fails(ledger, &arguments, 2);
         assert!(said.contains(cure) || cure == "--l3" && said.contains("enable_l3"), "{arguments:?}: {said}");
@@ -123,15 +129,20 @@ fn a_picture_reads_in_80_columns() {
     ok(ledger, &["release", "10.20.30.5"]);
     let picture = ok(ledger, &["show", "10.20.30.0/24"]);
     let rows: Vec<&str> = picture.lines().collect();
-    assert!(rows.iter().all(|row| row.len() <= 100), "{picture}");
     assert!(rows.contains(&"69 of 254 held, 185 free"), "{picture}");
     let held = "#".repeat(58);
     assert!(rows.contains(&format!("10.20.30.0      x####.{held}").as_str()), "{picture}");
     let rest = ".".repeat(57);
     assert!(rows.contains(&format!("10.20.30.64     #######{rest}").as_str()), "{picture}");
     assert!(rows[3..7].iter().all(|row| row.len() == 80), "{picture}");
-    // All of IPv6 is no longer than a small range.
-    assert!(ok(ledger, &["show", "::/0"]).lines().count() < 14);
+    // All of IPv6 is no longer than a small range, and no wider either.
+    ok(ledger, &["allocate", "::/0", "fd00:1111:2222:3333:4444:5555:6666:0/112", "--name", "six"]);
+    for shown in ["10.20.30.0/24", "::/0", "fd00:1111:2222:3333:4444:5555:6666:0/112", "ranges"] {
+        let picture = ok(ledger, &["show", shown]);
+        assert!(picture.lines().all(|row| row.len() <= 80) && picture.lines().count() < 16, "{picture}");
+    }
+    let whole = ok(ledger, &["show", "::/0"]);
+    assert!(whole.contains("each character is 2^120 addresses") && whole.contains("about 2^128 free"), "{whole}");
 }
 
 #[test]
@@ -168,10 +179,241 @@ fn a_backup_comes_back_and_never_beside_another_holder() {
     let refused = fails(&other, &["import", file], 5);
     assert!(refused.contains("10.0.0.1") && refused.contains("somebody-else"), "{refused}");
     assert_eq!(ok(&other, &["show", "leases"]).lines().count(), 1, "nothing was imported");
+}
 
-    let broken = folder.path().join("broken");
-    std::fs::write(&broken, "{\"whereabouts\":\"export\",\"format\":1}\n{\"address\":1}\n").unwrap();
-    assert!(fails(&other, &["import", broken.to_str().unwrap()], 1).contains("line 2"));
+#[test]
+fn a_reader_that_does_not_read_stops_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    ok(folder.path(), &["allocate", "10.0.0.0/16", "--count", "3000"]);
+    for arguments in
+        [vec!["show", "leases"], vec!["export"], vec!["allocate", "10.1.0.0/16", "--count", "3000", "--json"]]
+    {
+        let mut child = command(folder.path(), &arguments).stdout(Stdio::piped()).spawn().unwrap();
+        // It has begun to write, and more than a pipe holds is to come.
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_exact(&mut [0]).unwrap();
+        let other = run(folder.path(), &["allocate", "10.2.0.0/16", "--name", "other"]);
+        let is_writing = child.try_wait().unwrap().is_none();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(is_writing, "{arguments:?} fits into a pipe");
+        assert_eq!(other.status.code(), Some(0), "{arguments:?}: {}", String::from_utf8_lossy(&other.stderr));
+    }
+}
+
+/// Changes the block that holds an address for this name, and nothing else, as a disk would.
+fn damage_block_of(data_dir: &Path, name: &str) {
+    let path = data_dir.join("ledger.redb");
+    let mut bytes = fs::read(&path).unwrap();
+    // In a block's column of owners: a name of the command line, of this length.
+    let mut place = vec![3, u8::try_from(name.len()).unwrap()];
+    place.extend(name.bytes());
+    let found: Vec<usize> =
+        bytes.windows(place.len()).enumerate().filter(|(_, window)| *window == place).map(|(at, _)| at).collect();
+    assert!(!found.is_empty());
+    for at in found {
+        bytes[at + place.len() - 1] ^= 1;
+    }
+    fs::write(&path, bytes).unwrap();
+}
+
+#[test]
+fn what_can_be_read_of_a_damaged_ledger_is_told_and_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, file) = (folder.path().join("ledger"), folder.path().join("saved.jsonl"));
+    let file = file.to_str().unwrap();
+    for (range, name) in [("10.0.0.0/24", "before"), ("10.1.0.0/24", "victim"), ("10.2.0.0/24", "after")] {
+        ok(&ledger, &["allocate", range, "--name", name]);
+    }
+    damage_block_of(&ledger, "victim");
+    let told = |arguments: &[&str]| {
+        let output = run(&ledger, arguments);
+        let (said, answer) = (String::from_utf8(output.stderr).unwrap(), String::from_utf8(output.stdout).unwrap());
+        assert_eq!(output.status.code(), Some(6), "{arguments:?}: {said}");
+        assert!(said.contains("table blocks is damaged"), "{arguments:?}: {said}");
+        answer
+    };
+    let leases = told(&["show", "leases"]);
+    assert!(leases.contains("before") && leases.contains("after") && !leases.contains("victim"), "{leases}");
+    assert!(told(&["show", "ranges"]).contains("10.2.0.0/24"));
+    assert!(told(&["show", "networks"]).contains("2 ranges"));
+    told(&["export", file]);
+    assert_eq!(told(&["export"]).lines().count(), 4);
+    let verified = run(&ledger, &["verify"]);
+    assert_eq!(verified.status.code(), Some(6));
+    assert!(String::from_utf8(verified.stdout).unwrap().contains("table blocks is damaged"));
+
+    let restored = folder.path().join("restored");
+    let output = run(&restored, &["import", file]);
+    assert_eq!((output.status.code(), output.stdout.starts_with(b"2 added")), (Some(0), true), "{output:?}");
+    assert!(String::from_utf8(output.stderr).unwrap().contains("1 rows of the ledger could not be read"));
+}
+
+#[test]
+fn a_backup_that_was_cut_off_is_refused_wherever_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    ok(&old, &["allocate", "10.0.0.0/24", "--count", "3"]);
+    let whole = ok(&old, &["export"]);
+    let file = folder.path().join("backup.jsonl");
+    let import = |text: &str| {
+        fs::write(&file, text).unwrap();
+        let said = fails(&new, &["import", file.to_str().unwrap()], 1);
+        assert!(said.contains("backup.jsonl") && said.contains("nothing was imported"), "{said}");
+        assert!(!new.exists(), "a ledger was made");
+        said
+    };
+    assert!(import("").contains("empty"));
+    for length in 1..whole.len() - 1 {
+        if whole.as_bytes()[length - 1] == b'\n' || length % 97 == 0 {
+            import(&whole[..length]);
+        }
+    }
+    let without_one: Vec<&str> = whole.lines().enumerate().filter(|(at, _)| *at != 2).map(|(_, line)| line).collect();
+    assert!(import(&without_one.join("\n")).contains("lines were lost"));
+    assert!(import(&whole.replace("\"format\":1", "\"format\":2")).contains("or a newer one"));
+    assert!(import(&format!("{whole}{whole}")).contains("one backup after the other"));
+
+    // A backup of nothing is whole.
+    let empty = [whole.lines().next().unwrap(), r#"{"whereabouts":"end","leases":0}"#].join("\n");
+    fs::write(&file, empty).unwrap();
+    assert!(ok(&new, &["import", file.to_str().unwrap()]).starts_with("0 added"));
+}
+
+#[test]
+fn an_export_that_fails_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, backups) = (folder.path().join("ledger"), folder.path().join("backups"));
+    ok(&ledger, &["allocate", "10.0.0.0/24", "--count", "200"]);
+    fs::create_dir(&backups).unwrap();
+    // A file may have a few kilobytes, as on a disk that is almost full.
+    let script = "trap '' XFSZ; ulimit -f 8; exec \"$0\" export \"$1\"";
+    let file = backups.join("backup.jsonl");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_whereabouts"), file.to_str().unwrap()]);
+    let output = shell.env_clear().env("WHEREABOUTS_DATA_DIR", &ledger).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot write") && said.contains("backup.jsonl"), "{said}");
+    assert_eq!(fs::read_dir(&backups).unwrap().count(), 0);
+
+    ok(&ledger, &["export", file.to_str().unwrap()]);
+    assert_eq!(fs::read_dir(&backups).unwrap().count(), 1);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn leases_that_the_plugin_would_not_write_are_not_imported() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    ok(&old, &["allocate", "10.0.0.0/24", "--name", "shared"]);
+    ok(&old, &["allocate", "10.9.0.0/24", "--name", "own", "--private"]);
+    let whole = ok(&old, &["export"]);
+    let file = folder.path().join("backup.jsonl");
+    // A lease of a container, made of the one in line 2; then line and key by key.
+    let with = |line: usize, changes: &[(&str, Value)]| {
+        let mut lines: Vec<Value> = whole.lines().map(json).collect();
+        let container = [
+            ("owner", serde_json::json!({ "kind": "pod", "pod": { "namespace": "ns", "name": "web", "uid": null } })),
+            ("container", "8f0c".into()),
+            ("interface", "eth0".into()),
+            ("cniNetwork", "pods".into()),
+        ];
+        for (key, value) in container {
+            lines[1][key] = value;
+        }
+        for (key, value) in changes {
+            match key.split_once('.') {
+                Some((outer, inner)) => lines[line - 1][outer][inner] = value.clone(),
+                None => lines[line - 1][key] = value.clone(),
+            }
+        }
+        fs::write(&file, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    };
+    let name = file.to_str().unwrap();
+    let pod = |name: &str| serde_json::json!({ "kind": "pod", "pod": { "namespace": "ns", "name": name } });
+    for (line, key, value, cure) in [
+        (2, "address", "10.0.1.1".into(), "pool 10.0.0.0/24"),
+        (2, "address", "fd00::1".into(), "pool 10.0.0.0/24"),
+        (2, "address", "10.0.0".into(), "such as 10.0.0.1"),
+        (2, "pool", "10.0.0.1/24".into(), "write 10.0.0.0/24"),
+        (2, "pool", "10.0.0.0/33".into(), "such as 10.0.0.0/24"),
+        (2, "network", "a\u{7}b".into(), "control character"),
+        (2, "container", "a\nb".into(), "use letters, digits"),
+        (2, "container", "c".repeat(60_000).into(), "longer than 253 bytes"),
+        (2, "container", "c".repeat(3_000_000).into(), "more than 65536 bytes"),
+        (2, "interface", "eth0/1".into(), "leave them out"),
+        (2, "cniNetwork", "".into(), "at most 253 letters"),
+        (2, "node", "n\u{0}".into(), "without control characters"),
+        (2, "state", "lost".into(), "active"),
+        (2, "operation", "+1".into(), "16 hexadecimal digits"),
+        (2, "boot", "12".into(), "32 hexadecimal digits"),
+        (2, "sinceMilliseconds", u64::MAX.into(), "since 1970"),
+        (2, "owner", pod(&"p".repeat(254)), "at most 253 bytes"),
+        (2, "owner", pod(""), "the name of the pod"),
+        (2, "owner.kind", "god".into(), "sticky or name"),
+        (3, "private", "10.9.0.0/25".into(), "private range 10.9.0.0/25"),
+        (3, "container", "another".into(), "its name as the container"),
+    ] {
+        with(line, &[(key, value)]);
+        let said = fails(&new, &["import", name], 1);
+        let what = format!("line {line}: ");
+        assert!(said.contains(&what) && said.contains(cure) && said.len() < 800, "{key}: {said}");
+        assert!(said.contains(key.split('.').next().unwrap()) || cure.contains("65536"), "{key}: {said}");
+        assert!(!new.exists(), "{key}: a ledger was made");
+    }
+    let twice = whole.lines().nth(1).unwrap();
+    fs::write(&file, whole.replace(twice, &format!("{twice}\n{twice}"))).unwrap();
+    assert!(fails(&new, &["import", name], 1).contains("line 2 has it, too"));
+
+    with(2, &[]);
+    assert!(ok(&new, &["import", name]).starts_with("2 added"));
+    assert!(ok(&new, &["verify"]).starts_with("sound"));
+    assert!(ok(&new, &["who", "10.0.0.1"]).contains("pod ns/web (container 8f0c/eth0 of network pods)"));
+}
+
+#[test]
+fn a_backup_of_many_leases_is_put_back_whole_or_not_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new, other) = (folder.path().join("old"), folder.path().join("new"), folder.path().join("other"));
+    let file = folder.path().join("backup.jsonl");
+    let file = file.to_str().unwrap();
+    ok(&old, &["allocate", "10.0.0.0/16", "--count", "10500"]);
+    ok(&old, &["export", file]);
+    // What the last batch would be refused for is known before the first.
+    ok(&other, &["allocate", "10.0.0.0/16", "--name", "somebody-else", "--address", "10.0.41.4"]);
+    assert!(fails(&other, &["import", file], 5).contains("somebody-else"));
+    assert_eq!(ok(&other, &["show", "leases"]).lines().count(), 1);
+    assert!(ok(&new, &["import", file]).starts_with("10500 added, 0 were here already"));
+    assert!(ok(&new, &["verify"]).ends_with("10500 addresses held\n"));
+    assert!(ok(&new, &["import", file]).starts_with("0 added, 10500 were here already"));
+}
+
+#[test]
+fn many_that_do_not_fit_are_given_as_far_as_they_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &["allocate", "10.0.0.0/29", "--count", "10"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), String::from_utf8(output.stdout).unwrap().lines().count()), (Some(4), 6));
+    assert!(said.contains("6 of 10 were given, which stay held: range 10.0.0.0/29 is full"), "{said}");
+    let said = fails(folder.path(), &["allocate", "10.0.0.0/29", "--count", "2"], 4);
+    assert!(said.contains("0 of 2 were given: range 10.0.0.0/29 is full"), "{said}");
+}
+
+#[test]
+fn what_was_named_and_is_not_held_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = folder.path();
+    ok(ledger, &["allocate", "10.0.0.0/24", "--count", "3"]);
+    ok(ledger, &["allocate", "10.0.0.0/24", "--name", "web"]);
+    let output = run(ledger, &["release", "10.0.0.1", "10.0.0.77", "10.0.0.2", "--name", "nobody"]);
+    let (answer, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(answer.lines().count() == 2 && answer.contains("10.0.0.1 ") && answer.contains("10.0.0.2 "), "{answer}");
+    assert!(said.contains("nobody holds that: 10.0.0.77, name nobody"), "{said}");
+    // One that is named twice is held once, and that is enough.
+    assert_eq!(ok(ledger, &["release", "10.0.0.4", "10.0.0.4", "--name", "web"]).lines().count(), 1);
 }
 
 #[test]

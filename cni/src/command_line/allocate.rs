@@ -1,49 +1,112 @@
 //! `allocate`: take an address of each range.
 
+use indicatif::ProgressBar;
 use serde_json::json;
 use whereabouts_engine::{
-    Allocated, Attachment, Create, Edges, Owner, Pool, Sharing, View, ViewSpec, Want, parse_exclude,
+    AllocateError, Allocated, Attachment, Create, Edges, Owner, Pool, Sharing, View, ViewSpec, Want, parse_exclude,
 };
 
 use super::exit::{Exit, Failure};
-use super::leases::{network_of, range_of};
+use super::leases::{check_name, network_of, range_of, who_holds};
 use super::output::Output;
 use super::settings::Settings;
 use super::typed::Allocate;
 
 /// How many names are served in one commit.
-const BATCH: u32 = 1000;
+const BATCH: usize = 1000;
 
 pub(super) fn allocate(typed: Allocate, settings: &Settings, output: &Output) -> Result<Exit, Failure> {
     let wants = wants(&typed)?;
-    if let Some(name) = &typed.name
-        && (name.is_empty() || name.chars().any(char::is_control))
-    {
-        return Err(Failure::usage(format_args!("--name {name:?}: give a name without control characters")));
+    if let Some(name) = &typed.name {
+        check_name(name).map_err(|cure| Failure::usage(format_args!("--name {name:?}: {cure}")))?;
     }
-    let ledger = settings.open(Create::IfMissing)?;
-    let progress = output.progress("allocating", Some(u64::from(typed.count)));
-    let mut left = typed.count;
-    while left > 0 {
-        let now = left.min(BATCH);
+    // What takes one commit is over before a bar could be seen.
+    let is_long = usize::try_from(typed.count).is_ok_and(|count| count > BATCH);
+    let total = Some(u64::from(typed.count));
+    let progress = if is_long { output.progress("allocating", total) } else { ProgressBar::hidden() };
+    let mut n_given = 0;
+    while n_given < typed.count {
         let names: Vec<String> = match &typed.name {
             Some(name) => vec![name.clone()],
-            None => (0..now).map(|_| made_up_name()).collect::<Result<_, _>>()?,
+            None => (n_given..typed.count).take(BATCH).map(|_| made_up_name()).collect::<Result<_, _>>()?,
         };
-        let request = |name: &String| whereabouts_engine::Allocate {
-            attachment: Attachment::named(name),
-            owner: Owner::Named(name.as_str().into()),
-            wants: wants.clone(),
-        };
-        let requests: Vec<_> = names.iter().map(request).collect();
-        for (name, answer) in names.iter().zip(ledger.allocate(&requests)?) {
-            answer_with(output, name, &wants, &answer?, typed.name.is_none() && typed.count == 1)?;
+        let (given, failure) = one_commit(&names, &wants, settings);
+        for (name, allocated) in &given {
+            answer_with(output, name, &wants, allocated)?;
+            n_given += 1;
         }
-        progress.inc(u64::from(now));
-        left -= now;
+        // By now others have had their turn with the ledger, and have it again while this is read.
+        progress.suspend(|| output.flush()).map_err(|failure| untold(failure, n_given))?;
+        progress.inc(u64::try_from(given.len()).unwrap_or(u64::MAX));
+        if let Some(failure) = failure {
+            return Err(so_far(failure, n_given, typed.count));
+        }
+        if let ([(name, _)], None, 1) = (given.as_slice(), &typed.name, typed.count) {
+            output.note(format_args!("held by {name}; `whereabouts release --name {name}` gives it back"));
+        }
     }
     progress.finish_and_clear();
     Ok(Exit::Success)
+}
+
+/// What the names got in one commit, and why one of them got nothing. The ledger is let go.
+fn one_commit(
+    names: &[String],
+    wants: &[Want],
+    settings: &Settings,
+) -> (Vec<(String, Vec<Allocated>)>, Option<Failure>) {
+    let request = |name: &String| whereabouts_engine::Allocate {
+        attachment: Attachment::named(name),
+        owner: Owner::Named(name.as_str().into()),
+        wants: wants.to_vec(),
+    };
+    let requests: Vec<_> = names.iter().map(request).collect();
+    let answers = settings.open(Create::IfMissing).and_then(|ledger| Ok(ledger.allocate(&requests)?));
+    let mut given = Vec::new();
+    let mut failure = None;
+    match answers {
+        Ok(answers) => {
+            for (name, answer) in names.iter().zip(answers) {
+                match answer {
+                    Ok(allocated) => given.push((name.clone(), allocated)),
+                    Err(error) => {
+                        failure.get_or_insert_with(|| refused(error, settings));
+                    }
+                }
+            }
+        }
+        Err(error) => failure = Some(error),
+    }
+    (given, failure)
+}
+
+/// An address that was not given. Where a range is full, it says how to see by whom.
+fn refused(error: AllocateError, settings: &Settings) -> Failure {
+    let hint = match &error {
+        AllocateError::RangeFull { pool, held, .. } if *held > 0 => {
+            format!("; `{}` says who holds them", who_holds(settings.data_dir(), pool))
+        }
+        _ => String::new(),
+    };
+    let failure = Failure::from(error);
+    Failure { message: failure.message + &hint, ..failure }
+}
+
+/// A failure after some of many were given.
+fn so_far(failure: Failure, n_given: u32, count: u32) -> Failure {
+    if count == 1 {
+        return failure;
+    }
+    let kept = if n_given == 0 { "" } else { ", which stay held" };
+    let message = format!("{n_given} of {count} were given{kept}: {}", failure.message);
+    Failure { message, ..failure }
+}
+
+/// A failure to say what was given.
+fn untold(failure: Failure, n_given: u32) -> Failure {
+    let message =
+        format!("{}; {n_given} were given and stay held: `whereabouts show leases` tells them", failure.message);
+    Failure { message, ..failure }
 }
 
 /// What is wanted of each range.
@@ -80,13 +143,7 @@ fn wants(typed: &Allocate) -> Result<Vec<Want>, Failure> {
     Ok(wants)
 }
 
-fn answer_with(
-    output: &Output,
-    name: &str,
-    wants: &[Want],
-    allocated: &[Allocated],
-    say_name: bool,
-) -> Result<(), Failure> {
+fn answer_with(output: &Output, name: &str, wants: &[Want], allocated: &[Allocated]) -> Result<(), Failure> {
     let addresses: Vec<String> = allocated
         .iter()
         .zip(wants)
@@ -95,11 +152,7 @@ fn answer_with(
     output.answer(
         || json!({ "name": name, "addresses": addresses, "reused": allocated.iter().all(|allocated| allocated.reused) }),
         || addresses.iter().map(|address| format!("{address}\n")).collect(),
-    )?;
-    if say_name {
-        output.note(format_args!("held by {name}; `whereabouts release --name {name}` gives it back"));
-    }
-    Ok(())
+    )
 }
 
 /// A name that nobody else has.

@@ -14,17 +14,18 @@ use crate::stores::ArbiterError;
 pub enum Exit {
     /// It did what it was told.
     Success = 0,
-    /// The ledger, a file or the configuration cannot be used; nothing was changed.
+    /// The ledger, a file or the configuration cannot be used; nothing was changed, or the message says how far it came.
     Failure = 1,
     /// The command line is not understood.
     Usage = 2,
-    /// Nobody holds what was named.
+    /// Nobody holds something of what was named; the rest was done.
     NotHeld = 3,
     /// A range has no free address.
     Full = 4,
     /// An address is held by another.
     Held = 5,
-    /// `verify` found something that disagrees, or `check-config` something that is wrong.
+    /// `verify` found something that disagrees, `check-config` something that is wrong, or `show` or `export` rows that
+    /// cannot be read.
     Unsound = 6,
     /// Others use the ledger, or the disk is full; the same command may succeed later.
     Busy = 7,

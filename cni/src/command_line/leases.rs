@@ -1,10 +1,20 @@
 //! Leases as the commands show and name them.
 
-use serde_json::{Value, json};
-use whereabouts_engine::{Address, Holding, IpNet, Lease, Ledger, Network, Owner, Pod, Range, Space, ViewSpec};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
 
-use super::exit::Failure;
+use serde_json::{Value, json};
+use whereabouts_engine::{
+    Address, Holding, Holdings, IpNet, Lease, Ledger, LedgerError, Network, Owner, Pod, Pool, Range, Space, ViewSpec,
+};
+
+use super::exit::{Exit, Failure};
+use super::output::Output;
 use super::time::rfc3339;
+
+/// The most bytes of a name: what a Kubernetes object may be called.
+const NAME_LIMIT: usize = 253;
 
 /// A lease as JSON.
 pub(super) fn lease_json(space: &Space, address: Address, lease: &Lease) -> Value {
@@ -61,16 +71,72 @@ pub(super) fn network_of(typed: &str) -> Result<Network, Failure> {
     Network::new(typed).map_err(Failure::usage)
 }
 
-/// The pools in use, with their spaces and how many of their addresses are held.
+/// Whoever is named on the command line or in a backup. The plugin asks the same of a sticky name.
+pub(super) fn check_name(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.len() > NAME_LIMIT || name.chars().any(char::is_control) {
+        return Err(format!("write a name of 1 to {NAME_LIMIT} bytes without control characters"));
+    }
+    Ok(())
+}
+
+/// The command that says who holds the addresses of a pool.
+pub(crate) fn who_holds(data_dir: &Path, pool: &Pool) -> String {
+    let (data_dir, network) = (data_dir.to_string_lossy(), pool.network().as_str());
+    format!(
+        "whereabouts --data-dir {} show leases {} --network {}",
+        shell_word(&data_dir),
+        pool.cidr(),
+        shell_word(network)
+    )
+}
+
+/// A word as a shell takes it for one.
+fn shell_word(word: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,=".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        Cow::Borrowed(word)
+    } else {
+        Cow::Owned(format!("'{}'", word.replace('\'', "'\\''")))
+    }
+}
+
+/// The pools in use, with their spaces and how many of their addresses are held; and what could not be read. Lets go of
+/// the ledger.
 pub(super) fn pools_in_use(
-    ledger: &Ledger,
+    ledger: Ledger,
     network: Option<&Network>,
-) -> Result<std::collections::BTreeMap<(Space, IpNet), u64>, Failure> {
-    let mut pools = std::collections::BTreeMap::new();
-    let asked = whereabouts_engine::Holdings { network: network.cloned(), range: None };
-    ledger.each_holding(&asked, |holding| {
+) -> (BTreeMap<(Space, IpNet), u64>, Vec<LedgerError>) {
+    let mut pools = BTreeMap::new();
+    let asked = Holdings { network: network.cloned(), range: None };
+    let damage = ledger.each_readable_holding(&asked, |holding| {
         *pools.entry((holding.space, holding.lease.pool)).or_default() += 1;
-        std::ops::ControlFlow::Continue(())
-    })?;
-    Ok(pools)
+    });
+    drop(ledger);
+    (pools, damage)
+}
+
+/// Says what of a ledger, which is let go, could not be read; how the command ends.
+pub(super) fn tell_damage(damage: &[LedgerError], output: &Output) -> Exit {
+    for error in damage {
+        output.error(&format!("stepped over what cannot be read: {error}"));
+    }
+    if damage.is_empty() { Exit::Success } else { Exit::Unsound }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_can_be_pasted_into_a_shell() {
+        for (word, quoted) in [
+            ("/var/lib/cni", "/var/lib/cni"),
+            ("", "''"),
+            ("two words", "'two words'"),
+            ("it's", r"'it'\''s'"),
+            ("$(reboot)", "'$(reboot)'"),
+        ] {
+            assert_eq!(shell_word(word), quoted);
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The command line: what people do with a ledger. Answers go to standard output, everything else to standard error.
 
 mod allocate;
+mod backup;
 mod check_config;
 mod exit;
 mod leases;
@@ -39,8 +40,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
         }
     };
-    let mut output = Output::new(typed.json);
-    match carry_out(typed, environment, &mut output) {
+    let output = Output::new(typed.json);
+    let carried_out = carry_out(typed, environment, &output);
+    match carried_out.and_then(|exit| output.flush().map(|()| exit)) {
         Ok(exit) => exit.into(),
         // Whoever closed the pipe has read enough.
         Err(Failure { exit: Exit::ClosedPipe, .. }) => Exit::Success.into(),
@@ -51,7 +53,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
     }
 }
 
-fn carry_out(typed: Typed, environment: &Environment, output: &mut Output) -> Result<Exit, Failure> {
+fn carry_out(typed: Typed, environment: &Environment, output: &Output) -> Result<Exit, Failure> {
     let settings = Settings::new(typed.data_dir, environment);
     match typed.command {
         Command::Allocate(typed) => allocate::allocate(typed, &settings, output),

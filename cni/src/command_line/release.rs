@@ -1,7 +1,9 @@
 //! `release`: give addresses back.
 
+use std::fmt;
+
 use serde_json::json;
-use whereabouts_engine::{Address, Attachment, Create, Ledger, Release as Request};
+use whereabouts_engine::{Address, Attachment, Create, Lease, Ledger, Release as Request};
 
 use super::exit::{Exit, Failure};
 use super::leases::{lease_json, network_of};
@@ -9,42 +11,99 @@ use super::output::Output;
 use super::settings::Settings;
 use super::typed::Release;
 
+/// What was named.
+enum Named<'t> {
+    Address(Address),
+    Name(&'t str),
+    Container { id: &'t str, interface: Option<&'t str> },
+}
+
 pub(super) fn release(typed: &Release, settings: &Settings, output: &Output) -> Result<Exit, Failure> {
+    let addresses = typed.addresses.iter().map(|&address| Named::Address(address.into()));
+    let name = typed.name.as_deref().map(Named::Name);
+    let interface = typed.interface.as_deref();
+    let container = typed.container.as_deref().map(|id| Named::Container { id, interface });
+    let named: Vec<Named<'_>> = addresses.chain(name).chain(container).collect();
+
     let ledger = settings.open(Create::Never)?;
     let mut requests = Vec::new();
-    for &address in &typed.addresses {
-        requests.extend(of_address(&ledger, address.into(), typed.network.as_deref())?);
+    for named in &named {
+        requests.extend(requests_for(&ledger, named, typed.network.as_deref())?);
     }
+    let answers = ledger.release(&requests)?;
+    drop(ledger);
+
+    let mut freed = Vec::new();
+    let mut failures = Vec::new();
+    for answer in answers {
+        match answer {
+            Ok(released) => freed.extend(released.freed),
+            Err(error) => failures.push(error.to_string()),
+        }
+    }
+    for (address, lease) in &freed {
+        output.answer(
+            || json!({ "address": address.to_string(), "heldBy": lease.to_string() }),
+            || format!("{address} was held by {lease}\n"),
+        )?;
+    }
+    if !failures.is_empty() {
+        return Err(Failure::new(Exit::Failure, failures.join("; ")));
+    }
+    let not_held = named.iter().filter(|named| !freed.iter().any(|(address, lease)| named.is(*address, lease)));
+    let not_held: Vec<String> = not_held.map(ToString::to_string).collect();
+    if !not_held.is_empty() {
+        let what = not_held.join(", ");
+        let message = format!("nobody holds that: {what}; `whereabouts show leases` says what is held");
+        return Err(Failure::new(Exit::NotHeld, message));
+    }
+    Ok(Exit::Success)
+}
+
+// === impl Named ===
+
+impl Named<'_> {
+    /// Whether this is what was named.
+    fn is(&self, address: Address, lease: &Lease) -> bool {
+        match self {
+            Self::Address(named) => *named == address,
+            Self::Name(name) => lease.attachment == Attachment::named(name),
+            Self::Container { id, interface } => {
+                *lease.attachment.container == **id
+                    && interface.is_none_or(|interface| *lease.attachment.interface == *interface)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Name(name) => write!(f, "name {name}"),
+            Self::Container { id, interface: None } => write!(f, "container {id}"),
+            Self::Container { id, interface: Some(interface) } => write!(f, "container {id}/{interface}"),
+        }
+    }
+}
+
+/// How the engine is asked for it.
+fn requests_for(ledger: &Ledger, named: &Named<'_>, network: Option<&str>) -> Result<Vec<Request>, Failure> {
     let of_attachment = |attachment: Attachment| Request::Attachment {
         container: attachment.container,
         interface: attachment.interface,
         network: Some(attachment.network),
     };
-    if let Some(name) = &typed.name {
-        requests.push(of_attachment(Attachment::named(name)));
-    }
-    if let Some(container) = &typed.container {
-        let attachments = ledger.attachments(container)?;
-        let meant = attachments.into_iter().filter(|attachment| {
-            typed.interface.as_deref().is_none_or(|interface| *attachment.interface == *interface)
-        });
-        requests.extend(meant.map(of_attachment));
-    }
-    let mut n_freed = 0;
-    for answer in ledger.release(&requests)? {
-        let released = answer.map_err(|error| Failure::new(Exit::Failure, error))?;
-        for (address, lease) in &released.freed {
-            n_freed += 1;
-            output.answer(
-                || json!({ "address": address.to_string(), "heldBy": lease.to_string() }),
-                || format!("{address} was held by {lease}\n"),
-            )?;
+    match named {
+        Named::Address(address) => Ok(of_address(ledger, *address, network)?.into_iter().collect()),
+        Named::Name(name) => Ok(vec![of_attachment(Attachment::named(name))]),
+        Named::Container { id, interface } => {
+            let attachments = ledger.attachments(id)?.into_iter();
+            let meant =
+                attachments.filter(|attachment| interface.is_none_or(|interface| *attachment.interface == *interface));
+            Ok(meant.map(of_attachment).collect())
         }
     }
-    if n_freed == 0 {
-        return Err(Failure::new(Exit::NotHeld, "nobody holds that; `whereabouts show leases` says what is held"));
-    }
-    Ok(Exit::Success)
 }
 
 /// The lease of an address; in which network must be said where it is held in several.

@@ -37,8 +37,8 @@ impl Settings {
         Self { data_dir, node }
     }
 
-    pub(super) fn path(&self) -> PathBuf {
-        ledger_path(&self.data_dir)
+    pub(super) fn data_dir(&self) -> &Path {
+        &self.data_dir
     }
 
     /// The ledger, to be changed.
@@ -74,7 +74,7 @@ impl Settings {
     }
 
     fn open_as(&self, access: Access, create: Create) -> Result<Ledger, Failure> {
-        let mut options = OpenOptions::new(self.path());
+        let mut options = OpenOptions::new(ledger_path(&self.data_dir));
         (options.access, options.create, options.wait) = (access, create, PATIENCE);
         Ok(Ledger::open(&options, facts(Caller::Person))?)
     }

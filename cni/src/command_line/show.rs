@@ -1,16 +1,15 @@
 //! `show`: networks, ranges, leases, and how full a range is.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 
 use clap::ValueEnum;
 use serde_json::json;
 use whereabouts_engine::{Edges, Family, Holdings, Ledger, Network, Range, Space, View, ViewSpec};
 
 use super::exit::{Exit, Failure};
-use super::leases::{lease_json, lease_line, network_of, pools_in_use, range_of};
+use super::leases::{lease_json, lease_line, network_of, pools_in_use, range_of, tell_damage};
 use super::output::Output;
-use super::picture::{CELLS, picture};
+use super::picture::{CELLS, count, lines, picture};
 use super::settings::Settings;
 use super::typed::{Show, Shown};
 
@@ -19,13 +18,13 @@ pub(super) fn show(typed: &Show, settings: &Settings, output: &Output) -> Result
     match Shown::from_str(&typed.what, true) {
         Ok(Shown::Leases) => {
             let range = typed.range.as_deref().map(range_of).transpose()?.map(|(_, range)| range);
-            leases(&settings.read()?, Holdings { network, range }, output)
+            leases(settings.read()?, &Holdings { network, range }, output)
         }
         Ok(_) if typed.range.is_some() => {
             Err(Failure::usage("a range goes with `show leases`, or stands alone: `show 10.0.0.0/24`"))
         }
-        Ok(Shown::Networks) => networks(&settings.read()?, output),
-        Ok(Shown::Ranges) => ranges(&settings.read()?, network.as_ref(), output),
+        Ok(Shown::Networks) => networks(settings.read()?, output),
+        Ok(Shown::Ranges) => ranges(settings.read()?, network.as_ref(), output),
         Err(_) => {
             let (spec, range) = range_of(&typed.what).map_err(|failure| {
                 let message = failure.message;
@@ -36,9 +35,11 @@ pub(super) fn show(typed: &Show, settings: &Settings, output: &Output) -> Result
     }
 }
 
-fn networks(ledger: &Ledger, output: &Output) -> Result<Exit, Failure> {
+fn networks(ledger: Ledger, output: &Output) -> Result<Exit, Failure> {
     let mut networks: BTreeMap<Network, (usize, u64)> = BTreeMap::new();
-    for ((space, _), held) in pools_in_use(ledger, None)? {
+    let (pools, damage) = pools_in_use(ledger, None);
+    let exit = tell_damage(&damage, output);
+    for ((space, _), held) in pools {
         let (n_pools, n_held) = networks.entry(space.network().clone()).or_default();
         *n_pools += 1;
         *n_held += held;
@@ -49,19 +50,22 @@ fn networks(ledger: &Ledger, output: &Output) -> Result<Exit, Failure> {
             || format!("{network}  {n_pools} ranges  {n_held} held\n"),
         )?;
     }
-    if networks.is_empty() {
+    if networks.is_empty() && damage.is_empty() {
         output.note("nothing is held");
     }
-    Ok(Exit::Success)
+    Ok(exit)
 }
 
-fn ranges(ledger: &Ledger, network: Option<&Network>, output: &Output) -> Result<Exit, Failure> {
-    let pools = pools_in_use(ledger, network)?;
+fn ranges(ledger: Ledger, network: Option<&Network>, output: &Output) -> Result<Exit, Failure> {
+    let (pools, damage) = pools_in_use(ledger, network);
+    let exit = tell_damage(&damage, output);
     for ((space, cidr), held) in &pools {
         // What a configuration excludes is not in the ledger; without it, this many could be handed out at most.
         let assignable = View::new(&ViewSpec::new(*cidr))
             .or_else(|_| View::new(&ViewSpec { edges: Edges::Usable, ..ViewSpec::new(*cidr) }))
             .map_or(0, |view| view.count());
+        let network = space.network();
+        let of = if network.is_unnamed() { String::new() } else { format!("  network {network}") };
         let private = if space.private_cidr().is_some() { "  private" } else { "" };
         output.answer(
             || {
@@ -71,34 +75,26 @@ fn ranges(ledger: &Ledger, network: Option<&Network>, output: &Output) -> Result
                 })
             },
             || {
-                format!(
-                    "{:<18}  {held} of at most {assignable} held  network {}{private}\n",
-                    cidr.to_string(),
-                    space.network()
-                )
+                let range = cidr.to_string();
+                format!("{range:<18}  {held} of at most {} held{of}{private}\n", count(assignable))
             },
         )?;
     }
-    if pools.is_empty() {
+    if pools.is_empty() && damage.is_empty() {
         output.note("nothing is held");
     }
-    Ok(Exit::Success)
+    Ok(exit)
 }
 
-fn leases(ledger: &Ledger, asked: Holdings, output: &Output) -> Result<Exit, Failure> {
-    let mut failure = None;
-    ledger.each_holding(&asked, |holding| {
-        let answered =
-            output.answer(|| lease_json(&holding.space, holding.address, &holding.lease), || lease_line(&holding));
-        match answered {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failure = Some(error);
-                ControlFlow::Break(())
-            }
-        }
-    })?;
-    failure.map_or(Ok(Exit::Success), Err)
+fn leases(ledger: Ledger, asked: &Holdings, output: &Output) -> Result<Exit, Failure> {
+    let mut answered = Ok(());
+    let damage = ledger.each_readable_holding(asked, |holding| {
+        let json = || lease_json(&holding.space, holding.address, &holding.lease);
+        answered = output.answer(json, || lease_line(&holding));
+    });
+    drop(ledger);
+    answered?;
+    Ok(tell_damage(&damage, output))
 }
 
 /// How full a range is in each space that holds something of it; where nothing does, in the shared one.
@@ -144,20 +140,18 @@ fn one_range(
                 })
             },
             || {
-                let strays = match occupancy.strays {
-                    0 => String::new(),
-                    strays => format!(", and {strays} that the range as such would not hand out"),
-                };
-                format!(
-                    "{} of {space}\nfirst {}  last {}  next {}\n{} of {} held, {free} free{strays}\n{}",
-                    spec.cidr,
-                    text(first),
-                    text(last),
-                    text(occupancy.lowest_free),
-                    occupancy.held,
-                    occupancy.assignable,
-                    picture(occupancy)
-                )
+                let ends = [
+                    format!("first {}", text(first)),
+                    format!("last {}", text(last)),
+                    format!("next {}", text(occupancy.lowest_free)),
+                ];
+                let (held, assignable) = (count(occupancy.held), count(occupancy.assignable));
+                let mut counts = vec![format!("{held} of {assignable} held"), format!("{} free", count(free))];
+                if occupancy.strays > 0 {
+                    counts.push(format!("{} held that the range would not hand out", count(occupancy.strays)));
+                }
+                let (ends, counts) = (lines("  ", &ends), lines(", ", &counts));
+                format!("{} of {space}\n{ends}{counts}{}", spec.cidr, picture(occupancy))
             },
         )?;
     }

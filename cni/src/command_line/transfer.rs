@@ -1,107 +1,121 @@
-//! `export` and `import`: a backup as lines of JSON. The first line says what it is.
+//! `export` and `import`: a backup as lines of JSON.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
-use std::ops::ControlFlow;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
-use whereabouts_engine::{
-    Attachment, BootId, Create, Holding, Holdings, ImportError, Lease, LeaseState, OperationId, Owner, Pod, Pool,
-    Sharing, Space,
-};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+use serde_json::json;
+use whereabouts_engine::{Create, Holdings, ImportError, Imported};
 
+use super::backup::{self, Backup};
 use super::exit::{Exit, Failure};
-use super::leases::{lease_json, network_of};
+use super::leases::tell_damage;
 use super::output::Output;
 use super::settings::Settings;
-use super::time::rfc3339;
 use super::typed::{Export, Import};
 
-/// What this version writes and reads.
-const FORMAT: u64 = 1;
+/// How many leases are put back in one commit.
+const BATCH: usize = 10_000;
 
 pub(super) fn export(typed: &Export, settings: &Settings, output: &Output) -> Result<Exit, Failure> {
-    let ledger = settings.read()?;
-    let mut out: Box<dyn Write> = match &typed.file {
-        Some(path) => Box::new(BufWriter::new(create(path)?)),
-        None => Box::new(BufWriter::new(io::stdout().lock())),
-    };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let head = json!({
-        "whereabouts": "export", "format": FORMAT, "host": &*ledger.facts().node, "time": rfc3339(now * 1000),
-    });
-    let failed = |error| match &typed.file {
-        Some(path) => Failure::new(Exit::Failure, format_args!("cannot write {}: {error}", path.display())),
-        None => Failure::output(error),
-    };
-    writeln!(out, "{head}").map_err(failed)?;
-    let progress = output.progress("exporting", None);
-    let mut result = Ok(());
-    let mut n = 0_u64;
-    ledger.each_holding(&Holdings::default(), |holding| {
-        progress.inc(1);
-        n += 1;
-        result = writeln!(out, "{}", to_line(&holding));
-        if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
-    result.and_then(|()| out.flush()).map_err(failed)?;
-    progress.finish_and_clear();
-    if let Some(path) = &typed.file {
-        File::open(path).and_then(|file| file.sync_all()).map_err(failed)?;
-        output.note(format_args!("{n} leases are in {}", path.display()));
+    if let Some(path) = typed.file.as_deref().filter(|path| path.symlink_metadata().is_ok()) {
+        return Err(cannot("create", path, &io::ErrorKind::AlreadyExists.into()));
     }
-    Ok(Exit::Success)
+    let ledger = settings.read()?;
+    let progress = output.progress("exporting", None);
+    let mut lines = backup::first_line(&ledger.facts().node);
+    let mut n_leases = 0;
+    let damage = ledger.each_readable_holding(&Holdings::default(), |holding| {
+        lines.push_str(&backup::to_line(&holding));
+        n_leases += 1;
+    });
+    lines.push_str(&backup::last_line(n_leases, damage.len()));
+    drop(ledger);
+    progress.finish_and_clear();
+    let exit = tell_damage(&damage, output);
+    match &typed.file {
+        Some(path) => {
+            write_new(path, lines.as_bytes())?;
+            output.note(format_args!("{n_leases} leases are in {}", path.display()));
+        }
+        None => output.text(&lines)?,
+    }
+    Ok(exit)
 }
 
-/// A new file that nobody else reads: an older backup is not overwritten.
-fn create(path: &Path) -> Result<File, Failure> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| {
-        let cure = if error.kind() == io::ErrorKind::AlreadyExists { "; name a new file" } else { "" };
-        Failure::new(Exit::Failure, format_args!("cannot create {}: {error}{cure}", path.display()))
-    })
+/// Writes a file that nobody else reads, whole or not at all. An older backup is not overwritten.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let name = path.file_name().ok_or_else(|| cannot("create", path, &io::ErrorKind::IsADirectory.into()))?;
+    let aside = path.with_file_name(format!(".{}.{}.new", name.to_string_lossy(), std::process::id()));
+    let written = write_synced(&aside, bytes)
+        .map_err(|error| cannot("write", &aside, &error))
+        .and_then(|()| publish(&aside, path).map_err(|error| cannot("create", path, &error)));
+    if written.is_err() {
+        // What could not be written is no backup, and one that cannot be removed either has another name.
+        let _ = fs::remove_file(&aside);
+    }
+    written
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Gives a file its name, unless something else has it by now.
+fn publish(aside: &Path, path: &Path) -> io::Result<()> {
+    match renameat_with(CWD, aside, CWD, path, RenameFlags::NOREPLACE) {
+        // The file system cannot do both in one step. The name was free a moment ago.
+        Err(Errno::INVAL | Errno::NOSYS) => fs::rename(aside, path)?,
+        renamed => renamed?,
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+fn cannot(action: &str, path: &Path, error: &io::Error) -> Failure {
+    let cure = match error.kind() {
+        io::ErrorKind::AlreadyExists => "; name a new file",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free some room, or name a file elsewhere",
+        _ => "",
+    };
+    Failure::new(Exit::Failure, format_args!("cannot {action} {}: {error}{cure}", path.display()))
 }
 
 pub(super) fn import(typed: &Import, settings: &Settings, output: &Output) -> Result<Exit, Failure> {
+    // All of it is read and checked before the ledger is opened: a pipe may take its time.
+    let backup = read(&typed.file)?;
     let name = typed.file.display();
-    let input: Box<dyn BufRead> = if typed.file.as_os_str() == "-" {
-        Box::new(io::stdin().lock())
-    } else {
-        let file = File::open(&typed.file);
-        Box::new(BufReader::new(
-            file.map_err(|error| Failure::new(Exit::Failure, format_args!("cannot read {name}: {error}")))?,
-        ))
-    };
-    let mut holdings = Vec::new();
-    for (at, line) in input.lines().enumerate() {
-        let line = line.map_err(|error| Failure::new(Exit::Failure, format_args!("cannot read {name}: {error}")))?;
-        let wrong = |reason: &str| {
-            Failure::new(Exit::Failure, format_args!("{name}, line {}: {reason}; nothing was imported", at + 1))
-        };
-        let json: Value = serde_json::from_str(&line).map_err(|error| wrong(&error.to_string()))?;
-        if at == 0 {
-            if json.get("whereabouts").and_then(Value::as_str) != Some("export") {
-                return Err(wrong("this is not what `whereabouts export` writes"));
-            }
-            if json.get("format").and_then(Value::as_u64) != Some(FORMAT) {
-                return Err(wrong("this format is not known; use the version that wrote it, or a newer one"));
-            }
-            continue;
-        }
-        holdings.push(from_line(&json).map_err(|reason| wrong(&reason))?);
-    }
-    if holdings.is_empty() {
+    if backup.holdings.is_empty() {
         output.warn(format_args!("{name} has no leases"));
     }
-    let ledger = settings.open(Create::IfMissing)?;
-    let imported = ledger.import(&holdings).map_err(|error| match error {
-        ImportError::Ledger(error) => error.into(),
-        ImportError::Conflicts(_) | ImportError::Sharing { .. } => Failure::new(Exit::Held, error),
-        error => Failure::new(Exit::Failure, error),
-    })?;
+    if backup.n_damaged > 0 {
+        output.warn(format_args!(
+            "{} rows of the ledger could not be read when {name} was exported: who held addresses in them is not known, \
+             and they will be given out again; end the containers and names that are missing here first",
+            backup.n_damaged
+        ));
+    }
+    let mut imported = Imported::default();
+    if backup.holdings.len() > BATCH {
+        settings.open(Create::IfMissing)?.would_import(&backup.holdings).map_err(refused)?;
+    }
+    let n_all = backup.holdings.len();
+    let progress = output.progress("importing", u64::try_from(n_all).ok());
+    for batch in backup.holdings.chunks(BATCH) {
+        // Opened for each batch, so that others have their turn with the ledger.
+        let part = settings.open(Create::IfMissing).and_then(|ledger| ledger.import(batch).map_err(refused));
+        let part = part.map_err(|failure| so_far(failure, &imported, n_all))?;
+        imported.n_added += part.n_added;
+        imported.n_present += part.n_present;
+        imported.n_over += part.n_over;
+        progress.inc(u64::try_from(batch.len()).unwrap_or(u64::MAX));
+    }
+    progress.finish_and_clear();
     output.answer(
         || json!({ "added": imported.n_added, "present": imported.n_present, "over": imported.n_over }),
         || {
@@ -112,75 +126,34 @@ pub(super) fn import(typed: &Import, settings: &Settings, output: &Output) -> Re
     Ok(Exit::Success)
 }
 
-/// Everything of a lease, for people and for [`from_line`].
-fn to_line(holding: &Holding) -> Value {
-    let lease = &holding.lease;
-    let mut json = lease_json(&holding.space, holding.address, lease);
-    if let Some(object) = json.as_object_mut() {
-        object.insert("boot".to_owned(), json!(lease.boot.map(|boot| boot.to_string())));
-        object.insert("provider".to_owned(), json!(lease.provider.as_deref()));
-        object.insert("sinceMilliseconds".to_owned(), json!(lease.since));
-    }
-    json
-}
-
-fn from_line(json: &Value) -> Result<Holding, String> {
-    let network = network_of(text(json, "network")?).map_err(|failure| failure.message)?;
-    let address: whereabouts_engine::Address = parsed(json, "address")?;
-    let space = match optional(json, "private") {
-        Some(_) => Pool::new(network, parsed(json, "private")?).space(Sharing::Private),
-        None => Space::shared(network, address.family()),
-    };
-    let state = match text(json, "state")? {
-        "active" => LeaseState::Active,
-        "pending" => LeaseState::Pending,
-        "releasing" => LeaseState::Releasing,
-        "quarantined" => LeaseState::Quarantined,
-        other => return Err(format!("state {other} is not known")),
-    };
-    let operation = u64::from_str_radix(text(json, "operation")?, 16).map_err(|error| format!("operation: {error}"))?;
-    let boot = optional(json, "boot").map(|boot| u128::from_str_radix(boot, 16)).transpose();
-    let boot = boot.map_err(|error| format!("boot: {error}"))?;
-    let lease = Lease {
-        state,
-        operation: OperationId::from_bytes(operation.to_be_bytes()),
-        attachment: Attachment::new(text(json, "container")?, text(json, "interface")?, text(json, "cniNetwork")?),
-        owner: owner(json.get("owner").ok_or("owner is missing")?)?,
-        node: text(json, "node")?.into(),
-        boot: boot.map(|boot| BootId::from_bytes(boot.to_be_bytes())),
-        pool: parsed(json, "pool")?,
-        provider: optional(json, "provider").map(Arc::from),
-        since: json.get("sinceMilliseconds").and_then(Value::as_u64).ok_or("sinceMilliseconds is not a number")?,
-    };
-    Ok(Holding { space, address, lease })
-}
-
-fn owner(json: &Value) -> Result<Owner, String> {
-    let pod = |json: &Value| -> Result<Pod, String> {
-        Ok(Pod {
-            namespace: text(json, "namespace")?.into(),
-            name: text(json, "name")?.into(),
-            uid: optional(json, "uid").map(Arc::from),
-        })
-    };
-    let with_pod = json.get("pod").filter(|pod| !pod.is_null());
-    match text(json, "kind")? {
-        "container" => Ok(Owner::Container),
-        "pod" => Ok(Owner::Pod(pod(with_pod.ok_or("pod is missing")?)?)),
-        "sticky" => Ok(Owner::Sticky { name: text(json, "name")?.into(), pod: with_pod.map(pod).transpose()? }),
-        "name" => Ok(Owner::Named(text(json, "name")?.into())),
-        other => Err(format!("owner kind {other} is not known")),
+fn refused(error: ImportError) -> Failure {
+    match error {
+        ImportError::Ledger(error) => error.into(),
+        ImportError::Conflicts(_) | ImportError::Sharing { .. } => Failure::new(Exit::Held, error),
+        error => Failure::new(Exit::Failure, error),
     }
 }
 
-fn optional<'j>(json: &'j Value, key: &str) -> Option<&'j str> {
-    json.get(key).and_then(Value::as_str)
+/// A failure after some batches were put back.
+fn so_far(failure: Failure, imported: &Imported, n_all: usize) -> Failure {
+    let n = imported.n_added + imported.n_present + imported.n_over;
+    let how_far = match n {
+        0 => "nothing was imported".to_owned(),
+        n => format!("{n} of {n_all} leases were imported before; import the same file again to go on"),
+    };
+    let message = format!("{}; {how_far}", failure.message);
+    Failure { message, ..failure }
 }
 
-fn text<'j>(json: &'j Value, key: &str) -> Result<&'j str, String> {
-    optional(json, key).ok_or_else(|| format!("{key} is missing, or not a text"))
-}
-
-fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(json: &Value, key: &str) -> Result<T, String> {
-    text(json, key)?.parse().map_err(|error| format!("{key}: {error}"))
+fn read(path: &PathBuf) -> Result<Backup, Failure> {
+    let name = path.display();
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::new(Exit::Failure, format_args!("{name}{error}; nothing was imported"))
+    };
+    let mut input: Box<dyn BufRead> = if path.as_os_str() == "-" {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(BufReader::new(File::open(path).map_err(|error| failed(&format_args!(": cannot be read: {error}")))?))
+    };
+    backup::read(&mut input).map_err(|error| failed(&error))
 }

@@ -90,6 +90,7 @@ pub(super) struct Allocate {
     pub(super) address: Option<IpAddr>,
     /// How many times, each for a new name
     #[arg(long, default_value_t = 1, conflicts_with_all = ["name", "address"], hide_default_value = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) count: u32,
     /// The range is a space of its own, whatever else overlaps it
     #[arg(long)]

@@ -10,6 +10,7 @@ pub(super) fn verify(settings: &Settings, output: &Output) -> Result<Exit, Failu
     let mut ledger = settings.read()?;
     let progress = output.progress("verifying", None);
     let verified = ledger.verify()?;
+    drop(ledger);
     progress.finish_and_clear();
     let disagreements: Vec<String> = verified.disagreements.iter().map(ToString::to_string).collect();
     output.answer(
