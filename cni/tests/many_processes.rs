@@ -6,6 +6,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
@@ -65,11 +66,45 @@ fn a_24_gives_254_addresses_and_says_that_it_is_full() {
     assert_eq!(given, (1..=254).map(|number| format!("10.0.0.{number}/24")).collect());
     let full = plugin.add("one-too-many", "eth0", &config);
     let (_, said) = full.error();
-    assert!(said.contains("254 of 254") && said.contains("whereabouts show 10.0.0.0/24"), "{said}");
+    assert!(said.contains("254 of 254"), "{said}");
+    assert_eq!(holders_told_by(&full).lines().count(), 254);
     assert_eq!(held(&plugin).len(), 254, "the refused call left nothing");
 
     plugin.del(&container(100), "eth0", &config).ok();
     assert!(given.contains(&plugin.add("one-more", "eth0", &config).address()));
+}
+
+#[test]
+fn the_command_that_a_full_range_names_can_be_pasted() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = Plugin::new(folder.path().join("it's a folder"));
+    let config = plugin.config(json!({ "range": "10.0.0.0/30", "network_name": "blue & green" }));
+    let other = plugin.range("10.0.0.0/30");
+    plugin.add("other", "eth0", &other).ok();
+    for name in ["c1", "c2"] {
+        plugin.add(name, "eth0", &config).ok();
+    }
+    let told = holders_told_by(&plugin.add("c3", "eth0", &config));
+    assert!(told.contains("c1") && told.contains("c2") && !told.contains("other"), "{told}");
+
+    // Where all is excluded, nobody holds anything.
+    let nothing = plugin.config(json!({ "range": "10.0.0.0/30", "exclude": ["10.0.0.0/30"] }));
+    let answer = plugin.add("c4", "eth0", &nothing);
+    assert_eq!(answer.error().0, 100);
+    assert!(answer.json.unwrap().get("details").is_none());
+}
+
+/// What the command answers that the error of a full range names, run as a person would.
+#[track_caller]
+fn holders_told_by(full: &Answer) -> String {
+    let details = full.json.as_ref().unwrap()["details"].as_str().unwrap();
+    let command = details.split('`').nth(1).unwrap();
+    assert!(command.contains("show leases 10.0.0.0/") && details.ends_with("says who holds them"), "{details}");
+    let programs = std::path::Path::new(env!("CARGO_BIN_EXE_whereabouts")).parent().unwrap();
+    let path = format!("{}:/usr/bin:/bin", programs.display());
+    let output = Command::new("sh").args(["-c", command]).env_clear().env("PATH", path).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{command}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Processes are killed in every part of their lives. What was answered is held, nothing is held twice, and the same

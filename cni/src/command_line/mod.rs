@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 pub use self::exit::{Exit, Failure};
+pub(crate) use self::leases::who_holds;
 
 use self::output::Output;
 use self::settings::Settings;

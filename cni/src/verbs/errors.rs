@@ -1,8 +1,11 @@
 //! From the engine's errors to CNI's.
 
+use std::path::Path;
+
 use whereabouts_engine::{AllocateError, CheckError, LedgerError, ReadError, ReleaseError, StorageError};
 
 use crate::cni::CniError;
+use crate::command_line::who_holds;
 use crate::stores::ArbiterError;
 
 pub(super) fn ledger_error(error: LedgerError) -> CniError {
@@ -32,13 +35,15 @@ fn read_error(error: ReadError) -> CniError {
     }
 }
 
-pub(super) fn allocate_error(error: AllocateError) -> CniError {
+/// An address that was not given, from the ledger in this folder.
+pub(super) fn allocate_error(error: AllocateError, data_dir: &Path) -> CniError {
     let message = error.to_string();
     match error {
-        AllocateError::RangeFull { pool, held, .. } => CniError::Exhausted {
-            message,
-            details: format!("{held} addresses are held; `whereabouts show {}` says by whom", pool.cidr()),
-        },
+        AllocateError::RangeFull { pool, held, .. } => {
+            // Nobody holds what is excluded.
+            let hint = (held > 0).then(|| format!("`{}` says who holds them", who_holds(data_dir, &pool)));
+            CniError::Exhausted { message, details: hint.unwrap_or_default() }
+        }
         AllocateError::AlreadyHeld { .. } | AllocateError::NotInPool { .. } => CniError::Held { message },
         AllocateError::Busy { .. } | AllocateError::Superseded => CniError::Busy { message },
         AllocateError::Store(error) => read_error(error),

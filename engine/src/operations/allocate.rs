@@ -165,11 +165,7 @@ fn range_full(pool: &Pool, range: &Range, held: u128) -> String {
              the range"
         );
     }
-    format!(
-        "range {pool} is full: {held} of {held} addresses ({range}) are held; free some, widen the range, or see who holds \
-         them with `whereabouts show {}`",
-        pool.cidr()
-    )
+    format!("range {pool} is full: {held} of {held} addresses ({range}) are held; free some, or widen the range")
 }
 
 /// What was found out while claims were written down.
