@@ -208,8 +208,11 @@ fn a_locked_ledger_queues_the_release() {
     let log = succeeds(del(&plugin, "c1").stdin(&config));
     assert!(log.contains("queued"), "{log}");
     drop(lock);
-    // Whatever comes next frees it: here an ADD, which gets the very address.
-    assert_eq!(plugin.add("c3", "eth0", &config).address(), "10.0.0.1/24");
+    // Whatever comes next frees it, and says so: here an ADD, which gets the very address.
+    let added = plugin.add("c3", "eth0", &config);
+    assert_eq!(added.address(), "10.0.0.1/24");
+    let released = added.stderr.lines().find(|line| line.contains("released")).unwrap();
+    assert!(released.contains("10.0.0.1") && released.contains("c1/eth0"), "{released}");
     assert_eq!(held(&plugin), [("10.0.0.1".into(), "c3".into()), ("10.0.0.2".into(), "c2".into())].into());
 }
 

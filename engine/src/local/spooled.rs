@@ -13,7 +13,19 @@ impl Ledger {
             let rows = self.read(|tables| tables.attachments_of(&release.container, &release.interface))?;
             releases.extend(release.due(&rows));
         }
-        self.release(&releases)?;
+        for answer in self.release(&releases)? {
+            match answer {
+                Ok(released) => {
+                    for (address, lease) in &released.freed {
+                        tracing::info!(%address, attachment = %lease.attachment, "released, as an earlier call had queued");
+                    }
+                    for attachment in &released.ambiguous {
+                        tracing::warn!(%attachment, "a queued release names no network, and several hold addresses");
+                    }
+                }
+                Err(error) => tracing::error!(%error, "a queued release was not carried out"),
+            }
+        }
         // Cleared only now: one that is carried out twice frees nothing twice.
         if let Err(error) = spool.clear() {
             tracing::warn!(%error, "the spool cannot be emptied now");
