@@ -90,7 +90,9 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
                     }
                 };
                 let block = BlockId { space: space.clone(), number: *number };
-                for (offset, lease) in stored.object.iter().filter(|(_, lease)| lease.node == facts.node) {
+                // What another node has taken over may come back, and then somebody must be able to release it.
+                let leases = stored.object.covered().chain(stored.object.iter());
+                for (offset, lease) in leases.filter(|(_, lease)| lease.node == facts.node) {
                     let (attachment, operation) = (&lease.attachment, lease.operation);
                     let new = HeldAddress { block: block.clone(), offset, operation, lease: Some(lease.clone()) };
                     let mut row = tables.attachment(attachment)?.unwrap_or_else(|| AttachmentRow {

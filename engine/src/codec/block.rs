@@ -11,7 +11,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use wincode::{SchemaRead, SchemaWrite};
 
-use super::parts::{StoredNet, StoredState, StoredText, read_bitmap, write_bitmap};
+use super::parts::{StoredLease, StoredNet, StoredState, StoredText, read_bitmap, write_bitmap};
 use super::{CodecError, Kind, Record, malformed};
 use crate::block::Block;
 use crate::lease::{Attachment, BootId, Lease, OperationId, Owner, Pod};
@@ -42,6 +42,14 @@ pub(crate) struct StoredBlock {
     /// Milliseconds since 1970 of the earliest lease, and of each lease after that.
     since: u64,
     since_after: Vec<u64>,
+    /// Leases that other nodes took over, by offset, the newest first: nearly always none.
+    covered: Vec<StoredCovered>,
+}
+
+#[derive(Debug, PartialEq, SchemaWrite, SchemaRead)]
+struct StoredCovered {
+    offset: u8,
+    lease: StoredLease,
 }
 
 /// An owner, with the namespace in the dictionary.
@@ -223,6 +231,10 @@ impl Record for Block {
             providers: providers.places,
             since,
             since_after,
+            covered: self
+                .covered()
+                .map(|(offset, lease)| StoredCovered { offset: offset.get(), lease: lease.into() })
+                .collect(),
         })
     }
 
@@ -284,7 +296,9 @@ impl Record for Block {
             Some(lease())
         };
         let leases = std::iter::from_fn(next_lease).collect::<Result<Vec<_>, _>>()?;
-        Self::from_parts(stored.sequence, stored.epoch, stored.frozen, used, leases)
-            .ok_or_else(|| malformed("an offset is beyond the block"))
+        let covered = |covered: StoredCovered| Ok((covered.offset.into(), covered.lease.try_into()?));
+        let covered = stored.covered.into_iter().map(covered).collect::<Result<Vec<_>, CodecError>>()?;
+        Self::from_parts(stored.sequence, stored.epoch, stored.frozen, used, leases, covered)
+            .ok_or_else(|| malformed("an offset is beyond the block, or a covered lease is out of place"))
     }
 }

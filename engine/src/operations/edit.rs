@@ -180,15 +180,10 @@ impl Edit {
                 freed.extend(block.remove(*offset).map(|lease| (*offset, lease)));
                 true
             }
-            Self::Undo { offset, operation, previous } if wrote(block, *offset, *operation) => {
-                match previous {
-                    Some(lease) => drop(block.insert(*offset, Lease::clone(lease))),
-                    None => drop(block.remove(*offset)),
-                }
-                true
-            }
+            // Another node has taken it over, and must not give it back.
+            Self::Free { offset, operation } => block.end_covered(*offset, *operation),
+            Self::Undo { offset, operation, previous } => block.give_back(*offset, *operation, previous.as_deref()),
             Self::Fence { expected } => expected == version,
-            Self::Free { .. } | Self::Undo { .. } => false,
         }
     }
 }

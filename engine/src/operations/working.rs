@@ -76,7 +76,11 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
     /// Gives an address to a lease, in the working set only.
     pub(super) fn put(&mut self, id: &BlockId, offset: Offset, lease: Lease) {
         if let Some(working) = self.blocks.get_mut(id) {
-            working.block.insert(offset, lease);
+            // A ledger has no other nodes, whatever its host was called before.
+            match self.host.needs_intents() {
+                true => working.block.take_over(offset, lease),
+                false => drop(working.block.insert(offset, lease)),
+            }
             working.changed = true;
         }
     }
@@ -84,10 +88,7 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
     /// Takes back what [`Self::put`] did.
     pub(super) fn take_back(&mut self, id: &BlockId, offset: Offset, previous: Option<&Lease>) {
         if let Some(working) = self.blocks.get_mut(id) {
-            match previous {
-                Some(lease) => working.block.insert(offset, lease.clone()),
-                None => working.block.remove(offset),
-            };
+            working.block.take_back(offset, previous);
         }
     }
 

@@ -7,6 +7,8 @@
 mod model;
 mod process;
 mod runtime;
+#[cfg(test)]
+mod stories;
 mod world;
 
 use std::fmt;

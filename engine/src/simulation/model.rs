@@ -461,7 +461,7 @@ impl Model {
         let ledger = self.ledgers.get(node).ok_or("no such node")?;
         let intents = ledger.look(Tables::intents).map_err(|error| error.to_string())?;
         for (id, known) in &self.blocks {
-            for (offset, lease) in known.object.iter() {
+            for (offset, lease) in known.object.iter().chain(known.object.covered()) {
                 if lease.attachment != *attachment || self.zombies.contains(&lease.operation) {
                     continue;
                 }
@@ -675,7 +675,7 @@ impl Model {
         let mut passed = Vec::new();
         for (place @ (_, offset), hand) in places {
             if let Some(operation) = was.get(offset).filter(|operation| **operation != hand.operation)
-                && has_passed(&self.ledgers, hand, *operation)
+                && has_passed(&self.ledgers, *operation)
             {
                 passed.push(place.clone());
                 continue;
@@ -867,7 +867,7 @@ impl Model {
             }
             let old = before.and_then(|known| known.object.get(*offset));
             if let Some(old) = old.filter(|old| old.operation != hand.operation && lease.is_none())
-                && has_passed(&self.ledgers, hand, old.operation)
+                && has_passed(&self.ledgers, old.operation)
             {
                 // That one may be deleted.
                 passed.push(place.clone());
@@ -938,6 +938,15 @@ impl Model {
                     return Err(format!("{lease} holds {address}, and no attachment says so"));
                 }
             }
+            // The row is of the newest sandbox with that name, and with it the older ones go.
+            for (offset, lease) in known.object.covered() {
+                let row = rows.get(&(id.clone(), offset)).into_iter().flatten();
+                let has_row = row.into_iter().any(|(_, attachment)| *attachment == lease.attachment);
+                if !has_row && !self.zombies.contains(&lease.operation) {
+                    let address = id.address_at(offset);
+                    return Err(format!("{lease} could get {address} back, and no attachment says so"));
+                }
+            }
             if known.object.is_frozen() {
                 return Err(format!("{id} is still frozen"));
             }
@@ -976,9 +985,9 @@ impl Model {
     }
 }
 
-/// Whether an address had passed on to a later sandbox of the owner, whose call was through.
-fn has_passed(ledgers: &[Rc<MemoryLedger>], hand: &Hand, later: OperationId) -> bool {
-    ledgers.get(hand.node).is_some_and(|ledger| matches!(ledger.look(|tables| tables.intent(later)), Ok(None)))
+/// Whether an address had passed on to a later sandbox of the owner, on whatever node, whose call was through.
+fn has_passed(ledgers: &[Rc<MemoryLedger>], later: OperationId) -> bool {
+    ledgers.iter().all(|ledger| matches!(ledger.look(|tables| tables.intent(later)), Ok(None)))
 }
 
 /// Whether an attachment's row in its host's ledger has an address by this operation.

@@ -182,8 +182,9 @@ pub(super) fn any_offsets() -> BoxedStrategy<RoaringBitmap> {
 /// A few leases give the columns of all offsets, so that dictionaries are shared and met in any order.
 pub(super) fn any_block() -> BoxedStrategy<Block> {
     let head = (any::<u64>(), any::<u64>(), any::<bool>());
-    (head, any_offsets(), vec(any_lease(), 1..5), vec(any::<prop::sample::Index>(), 256), any::<u64>())
-        .prop_map(|((sequence, epoch, frozen), used, palette, picks, seed)| {
+    let covered = vec((any::<prop::sample::Index>(), any_lease()), 0..3);
+    (head, any_offsets(), vec(any_lease(), 1..5), vec(any::<prop::sample::Index>(), 256), any::<u64>(), covered)
+        .prop_map(|((sequence, epoch, frozen), used, palette, picks, seed, covered)| {
             let leases = used
                 .iter()
                 .zip(picks)
@@ -193,7 +194,16 @@ pub(super) fn any_block() -> BoxedStrategy<Block> {
                     lease
                 })
                 .collect();
-            Block::from_parts(sequence, epoch, frozen, used, leases).unwrap()
+            let mut covered: Vec<_> = covered
+                .into_iter()
+                .filter_map(|(pick, lease)| {
+                    let nth = pick.index(usize::try_from(used.len()).unwrap().max(1));
+                    let offset = used.select(u32::try_from(nth).unwrap())?;
+                    Some((Offset::from(u8::try_from(offset).unwrap()), lease))
+                })
+                .collect();
+            covered.sort_by_key(|(offset, _)| *offset);
+            Block::from_parts(sequence, epoch, frozen, used, leases, covered).unwrap()
         })
         .boxed()
 }

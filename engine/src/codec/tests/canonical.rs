@@ -190,6 +190,19 @@ fn columns_are_as_long_as_the_used_set() {
 }
 
 #[test]
+fn covered_leases_ascend_and_somebody_stands_on_them() {
+    let StoredBlock { covered, .. } = from_bincode(&fixture("block-wide", RecordKind::Block).record[HEADER..]);
+    let place = |offsets: &[u8]| {
+        let mut covered = covered.clone();
+        covered.truncate(offsets.len());
+        covered.iter_mut().zip(offsets).for_each(|(covered, offset)| covered.offset = *offset);
+        move |block: &mut StoredBlock| block.covered = covered
+    };
+    refuse_block(place(&[2]), "out of place");
+    refuse_block(place(&[7, 1]), "out of place");
+}
+
+#[test]
 fn times_count_from_the_earliest() {
     refuse_block(
         |block| {

@@ -96,11 +96,11 @@ fn sticky_lease(state: LeaseState) -> Lease {
 /// The block that `docs/format.md` takes apart.
 fn block() -> (BlockId, Block) {
     let used = RoaringBitmap::from_iter([1, 7]);
-    let block = Block::from_parts(300, 0, false, used, vec![pod_lease(), named_lease()]).unwrap();
+    let block = Block::from_parts(300, 0, false, used, vec![pod_lease(), named_lease()], Vec::new()).unwrap();
     (id(unnamed_v4(), "10.0.0.0"), block)
 }
 
-/// A frozen block of IPv6 with a run of offsets, every state, and owners of every kind.
+/// A frozen block of IPv6 with a run of offsets, every state, owners of every kind, and leases that were taken over.
 fn wide_block() -> (BlockId, Block) {
     let states = [LeaseState::Active, LeaseState::Pending, LeaseState::Releasing, LeaseState::Quarantined];
     let container = |state| Lease {
@@ -113,7 +113,9 @@ fn wide_block() -> (BlockId, Block) {
     let leases = states.map(sticky_lease).into_iter().chain(states.map(container)).collect();
     let mut used = RoaringBitmap::new();
     used.insert_range(0..8);
-    let block = Block::from_parts(u64::MAX, 70_000, true, used, leases).unwrap();
+    let covered = [(1, LeaseState::Active), (1, LeaseState::Pending), (7, LeaseState::Active)];
+    let covered = covered.map(|(offset, state)| (Offset::from(offset), container(state))).into();
+    let block = Block::from_parts(u64::MAX, 70_000, true, used, leases, covered).unwrap();
     (id(private_v6(), "2001:db8::ff00"), block)
 }
 

@@ -105,6 +105,13 @@ pub(super) struct StoredBlock {
     pub(super) providers: Vec<u32>,
     pub(super) since: u64,
     pub(super) since_after: Vec<u64>,
+    pub(super) covered: Vec<StoredCovered>,
+}
+
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub(super) struct StoredCovered {
+    pub(super) offset: u8,
+    pub(super) lease: StoredLease,
 }
 
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]

@@ -43,7 +43,8 @@ fn pods(n_nodes: u64) -> Block {
             since: 1_767_225_600_000 + at * 7919,
         }
     };
-    Block::from_parts(256, 0, false, RoaringBitmap::from_iter(0..256), (0..256).map(lease).collect()).unwrap()
+    Block::from_parts(256, 0, false, RoaringBitmap::from_iter(0..256), (0..256).map(lease).collect(), Vec::new())
+        .unwrap()
 }
 
 #[test]

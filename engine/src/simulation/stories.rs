@@ -1,0 +1,179 @@
+//! Schedules told by hand: what happens so rarely that no handful of seeds would show it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::model::node_name;
+use super::process::{Answer, Clock, Process, ProcessEnvironment, Seat, Work};
+use crate::address::Address;
+use crate::lease::{Attachment, BootId, Owner};
+use crate::operations::{Allocate, Release, Want};
+use crate::space::{Network, Pool, Sharing, Space};
+use crate::spec::ViewSpec;
+use crate::store::Object;
+use crate::store::memory::{Client, Key, MemoryStore, Random};
+use crate::view::View;
+
+/// Three nodes and their store, in which the sticky name `db` moves about.
+struct Story {
+    store: Rc<MemoryStore>,
+    seats: Vec<Seat>,
+    random: Rc<RefCell<Random>>,
+}
+
+const RANGE: &str = "10.0.0.0/29";
+
+impl Story {
+    fn new() -> Self {
+        let seat = |node: usize| Seat {
+            node: node_name(node),
+            boot: BootId::from_bytes((1 + node as u128).to_be_bytes()),
+            ledger: Rc::default(),
+        };
+        Self {
+            store: Rc::new(MemoryStore::new(1, false)),
+            seats: (0..3).map(seat).collect(),
+            random: Rc::new(RefCell::new(Random::new(1))),
+        }
+    }
+
+    fn begin(&self, node: usize, work: Work) -> Process {
+        let environment = ProcessEnvironment {
+            clock: Rc::new(Clock::default()),
+            random: Rc::clone(&self.random),
+            booted: 0,
+            deadline: 1000,
+            wakes: Rc::new(Cell::new(0)),
+        };
+        let client = Client::new(&self.store, node, node);
+        Process::in_cluster((node, node), work, Vec::new(), self.seats[node].clone(), client, environment)
+    }
+
+    fn finish(&self, mut process: Process) -> Answer {
+        (0..1000).find_map(|_| process.poll()).expect("nothing is in its way")
+    }
+
+    fn add(&self, node: usize, container: &str) -> Process {
+        let spec: ViewSpec = RANGE.parse().unwrap();
+        let want = Want {
+            pool: Pool::new(Network::unnamed(), spec.cidr),
+            sharing: Sharing::Shared,
+            view: Arc::new(View::new(&spec).unwrap()),
+            exactly: Some("10.0.0.1".parse().unwrap()),
+        };
+        let owner = Owner::Sticky { name: "db".into(), pod: None };
+        let attachment = Attachment::new(container, "eth0", "net");
+        self.begin(node, Work::Add(vec![Allocate { attachment, owner, wants: vec![want] }]))
+    }
+
+    /// An ADD that succeeds.
+    fn added(&self, node: usize, container: &str) {
+        let process = self.add(node, container);
+        let Answer::Added(answers) = self.finish(process) else { panic!("not an answer to an ADD") };
+        assert!(answers[0].is_ok(), "{answers:?}");
+    }
+
+    /// An ADD whose process is killed once it has the address in the store.
+    fn killed(&self, node: usize, container: &str) {
+        let mut process = self.add(node, container);
+        while self.holder() != Some(container.to_owned()) {
+            assert!(process.poll().is_none(), "it is killed before it can answer");
+        }
+    }
+
+    fn delete(&self, node: usize, container: &str) {
+        let release =
+            Release::Attachment { container: container.into(), interface: "eth0".into(), network: Some("net".into()) };
+        let process = self.begin(node, Work::Delete(vec![release]));
+        let Answer::Deleted(answers) = self.finish(process) else { panic!("not an answer to a DEL") };
+        assert!(answers[0].as_ref().unwrap().queued.is_empty());
+    }
+
+    fn settle(&self, node: usize) {
+        let process = self.begin(node, Work::Settle { older_than: 0 });
+        let Answer::Settled(settled) = self.finish(process) else { panic!("nothing was settled") };
+        assert_eq!(settled.open, 0);
+    }
+
+    /// Which container has the address.
+    fn holder(&self) -> Option<String> {
+        let address: Address = "10.0.0.1".parse().unwrap();
+        let id = Space::shared(Network::unnamed(), address.family()).block_of(address).unwrap();
+        let object = self.store.get(&Key::Block(id))?;
+        let Object::Block(_, block) = &*object else { panic!("not a block") };
+        block.get(crate::Offset::of(address)).map(|lease| lease.attachment.container.to_string())
+    }
+}
+
+#[test]
+fn a_move_that_fails_gives_the_address_back() {
+    let story = Story::new();
+    story.added(0, "old");
+    story.killed(1, "new");
+    story.settle(1);
+    assert_eq!(story.holder().as_deref(), Some("old"));
+    story.delete(0, "old");
+    assert_eq!(story.holder(), None);
+}
+
+#[test]
+fn a_move_that_fails_gives_nothing_back_to_what_was_deleted_meanwhile() {
+    let story = Story::new();
+    story.added(0, "old");
+    story.killed(1, "new");
+    story.delete(0, "old");
+    assert_eq!(story.holder().as_deref(), Some("new"), "its call may yet succeed");
+    story.settle(1);
+    assert_eq!(story.holder(), None);
+}
+
+#[test]
+fn a_move_that_succeeds_keeps_the_address_when_the_old_one_is_deleted() {
+    let story = Story::new();
+    story.added(0, "old");
+    story.added(1, "new");
+    story.delete(0, "old");
+    assert_eq!(story.holder().as_deref(), Some("new"));
+    story.delete(1, "new");
+    assert_eq!(story.holder(), None);
+}
+
+/// Two moves that fail are undone in either order, with the old one deleted at any time, or never.
+#[test]
+fn moves_that_fail_one_upon_the_other_are_undone_in_any_order() {
+    for order in [[1, 2], [2, 1]] {
+        for deleted_at in [0, 1, 2, 3] {
+            let story = Story::new();
+            story.added(0, "old");
+            story.killed(1, "new");
+            story.killed(2, "newer");
+            for (at, node) in order.into_iter().enumerate() {
+                if deleted_at == at {
+                    story.delete(0, "old");
+                }
+                story.settle(node);
+            }
+            if deleted_at == 2 {
+                story.delete(0, "old");
+            }
+            let kept = (deleted_at == 3).then_some("old");
+            assert_eq!(story.holder().as_deref(), kept, "undone on {order:?}, deleted at {deleted_at}");
+        }
+    }
+}
+
+/// The old node's sandbox is made anew there while another node holds the address and has not answered yet.
+#[test]
+fn what_a_node_replaces_itself_does_not_come_back() {
+    let story = Story::new();
+    story.added(0, "old");
+    story.killed(1, "new");
+    story.added(0, "again");
+    story.settle(1);
+    assert_eq!(story.holder().as_deref(), Some("again"));
+    story.delete(0, "old");
+    assert_eq!(story.holder().as_deref(), Some("again"));
+    story.delete(0, "again");
+    assert_eq!(story.holder(), None);
+}
