@@ -97,6 +97,8 @@ pub(super) struct Model {
     unmarkable: BTreeSet<BlockId>,
     /// What a call's host had seen of a block when the call decided to swap a version of it, for the first time.
     knew: BTreeMap<(usize, BlockId, Version), Option<Seen>>,
+    /// Since which step the index has listed a block.
+    listed_since: BTreeMap<BlockId, u64>,
     /// Blocks that a fault took away, and when.
     gone: BTreeMap<BlockId, u64>,
 }
@@ -156,6 +158,7 @@ impl Model {
             moved: BTreeSet::new(),
             unmarkable: BTreeSet::new(),
             knew: BTreeMap::new(),
+            listed_since: BTreeMap::new(),
             gone: BTreeMap::new(),
         }
     }
@@ -241,7 +244,10 @@ impl Model {
         let n_failed: usize = n_failed.map(|(_, request)| request.wants.len()).sum();
         for (at, (answer, request)) in answers.iter().zip(&call.requests).enumerate() {
             match answer {
-                Ok(allocated) => self.judge_allocated(call, at, request, allocated)?,
+                Ok(allocated) => {
+                    let taken = self.judge_allocated(call, request, allocated)?;
+                    self.judge_same_answer(call, at, &taken, answers)?;
+                }
                 Err(AllocateError::RangeFull { pool, .. }) => {
                     let want = request.wants.iter().find(|want| want.pool == *pool);
                     let want = want.ok_or_else(|| format!("{pool} is full, and nobody asked for it"))?;
@@ -269,7 +275,13 @@ impl Model {
         Ok(())
     }
 
-    fn judge_allocated(&mut self, call: &Call, at: usize, request: &Allocate, allocated: &[Allocated]) -> Verdict {
+    /// Judges what a request got; the answer is where that is, and is empty where nobody listens.
+    fn judge_allocated(
+        &mut self,
+        call: &Call,
+        request: &Allocate,
+        allocated: &[Allocated],
+    ) -> Result<Vec<Place>, String> {
         let (attachment, wants) = (&request.attachment, &request.wants);
         if allocated.len() != wants.len() {
             return Err(format!("{attachment} got {} addresses for {} wants", allocated.len(), wants.len()));
@@ -283,7 +295,7 @@ impl Model {
                     self.hands.remove(&place);
                 }
             }
-            return Ok(());
+            return Ok(Vec::new());
         }
         let mut taken = Vec::new();
         for (want, allocated) in wants.iter().zip(allocated) {
@@ -344,7 +356,7 @@ impl Model {
             };
             self.hands.insert(place, hand);
         }
-        self.judge_same_answer(call, at, request, &taken)
+        Ok(taken)
     }
 
     /// Durable before visible: the row of the attachment is there when its caller hears of it.
@@ -356,7 +368,20 @@ impl Model {
     }
 
     /// Same question, same answer.
-    fn judge_same_answer(&self, call: &Call, at: usize, request: &Allocate, taken: &[Place]) -> Verdict {
+    fn judge_same_answer(
+        &self,
+        call: &Call,
+        at: usize,
+        taken: &[Place],
+        answers: &[Result<Vec<Allocated>, AllocateError>],
+    ) -> Verdict {
+        let request = call.requests.get(at).filter(|_| !taken.is_empty());
+        let Some(request) = request else { return Ok(()) };
+        // What an earlier request of the batch got for the same owner is the owner's too.
+        let is_sibling = |(other, _): &(&Allocate, _)| is_same_owner(&other.owner, &request.owner);
+        let of_siblings = call.requests.iter().zip(answers).take(at).filter(is_sibling);
+        let of_siblings: BTreeSet<Address> =
+            of_siblings.filter_map(|(_, answer)| answer.as_ref().ok()).flatten().map(|one| one.address).collect();
         let had = call.had.get(at).map(Vec::as_slice).unwrap_or_default();
         for (at, want) in request.wants.iter().enumerate() {
             if want.exactly.is_some() {
@@ -370,12 +395,19 @@ impl Model {
                         && (hand.attachment == request.attachment || is_same_owner(&hand.owner, &request.owner))
                 })
             };
-            // What another sandbox took over during the call is its own no more.
-            let is_own_still =
-                |place: &Place| self.hands.get(place).is_some_and(|hand| hand.attachment == request.attachment);
+            // What another sandbox took over is its own no more, nor its owner's once that one is being deleted: its call
+            // was through, whether anybody heard of it or not.
+            let is_left = |place: &Place, own: bool| {
+                let (hand, lease) = (self.hands.get(place)?, self.lease(place)?);
+                let has_passed = lease.operation != hand.operation && has_passed(&self.ledgers, lease.operation);
+                let is_held =
+                    || is_recorded(self.ledgers.get(call.node)?, &lease.attachment, place, lease.operation).ok();
+                Some(if own { hand.attachment == request.attachment && !has_passed } else { !has_passed || is_held()? })
+            };
             let those = |own: bool| -> Vec<&Place> {
-                let mine =
-                    had.iter().filter(|(of, place, is_own)| *of == at && (!own || *is_own && is_own_still(place)));
+                let mine = had.iter().filter(|(of, place, is_own)| {
+                    *of == at && (!own || *is_own) && is_left(place, own).unwrap_or(!own)
+                });
                 mine.map(|(_, place, _)| place).filter(still).collect()
             };
             // Its own come before those of other sandboxes of its owner.
@@ -391,7 +423,8 @@ impl Model {
                     .get(place)
                     .is_some_and(|(last, of)| *last >= call.started && (!is_own || *of == request.attachment))
             };
-            if taken.get(at).is_some_and(is_another_of_them) {
+            let is_of_sibling = |place: &Place| !is_own && of_siblings.contains(&place.0.address_at(place.1));
+            if taken.get(at).is_some_and(|place| is_another_of_them(place) || is_of_sibling(place)) {
                 continue;
             }
             let (block, offset) = before.first().ok_or("it is not empty")?;
@@ -445,7 +478,9 @@ impl Model {
         // While another sandbox of the same owner takes over, and may yet give back, either answer is true.
         let is_disputed = mine().count() != n_addresses
             || mine().any(|(place, hand)| {
+                // Or it got them again while this call was under way.
                 hand.is_lost
+                    || hand.since > started
                     || self.lease(place).is_none_or(|lease| lease.operation != hand.operation)
                     || self.last_followed.get(place).is_some_and(|(last, _)| *last >= started)
                     || self.last_fault.contains_key(&place.0) && is_given_up(&self.ledgers, place, hand)
@@ -557,6 +592,11 @@ impl Model {
             let unlisted = before.object.existing().iter().find(|number| !now.existing().contains(*number));
             if let Some(number) = unlisted {
                 return Err(format!("block {number:?} of {space} was taken out of the index"));
+            }
+        }
+        for number in now.iter().flat_map(|now| now.existing().iter()) {
+            if before.as_ref().is_none_or(|before| !before.object.existing().contains(number)) {
+                self.listed_since.insert(BlockId { space: space.clone(), number }, self.step);
             }
         }
         let known: Vec<BlockId> = self.blocks.keys().filter(|id| id.space == *space).cloned().collect();
@@ -708,8 +748,10 @@ impl Model {
         }
         let call = self.calls.get(&process).ok_or("a swap of nobody")?;
         if before.is_none() && !after.is_frozen() {
-            // Absent is not free.
+            // Absent is not free. Where the index did not list it yet when the call began, nobody had taken an address
+            // in it, and what was lost is an empty block.
             if self.gone.get(id).is_some_and(|&since| since < call.started)
+                && self.listed_since.get(id).is_none_or(|&since| since < call.started)
                 && self.indexes.get(&id.space).is_some_and(|index| index.object.existing().contains(id.number))
             {
                 return Err(format!("{id} is listed and was lost, and was made again as if it were new"));
