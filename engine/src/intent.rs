@@ -120,6 +120,19 @@ impl HeldAddress {
 
 // === impl Seen ===
 
+impl Intent {
+    /// The addresses that it names.
+    pub(crate) fn places(&self) -> Vec<(BlockId, Offset)> {
+        match &self.purpose {
+            Purpose::Claim(claims) | Purpose::Undo(claims) => {
+                claims.iter().map(|claim| (claim.block.clone(), claim.offset)).collect()
+            }
+            Purpose::Release(held) => held.iter().map(|held| (held.block.clone(), held.offset)).collect(),
+            Purpose::Recheck(_) | Purpose::Freeze { .. } => Vec::new(),
+        }
+    }
+}
+
 impl Seen {
     /// Whether this is newer than what was seen before.
     pub(crate) fn is_newer_than(&self, before: Option<&Self>) -> bool {

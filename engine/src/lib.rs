@@ -25,7 +25,7 @@ mod view;
 
 pub use crate::address::{Address, Family, ParseAddressError};
 pub use crate::block::{Block, Fullness};
-pub use crate::cluster::{ClusterHost, ClusterLedger, KnownStore, Rebuilt};
+pub use crate::cluster::{ClusterHost, ClusterLedger, KnownStore, Rebuilt, Survey, SurveyError};
 pub use crate::codec::CodecError;
 pub use crate::host::{HostEnvironment, HostFacts};
 pub use crate::index::{BlockSet, Index};

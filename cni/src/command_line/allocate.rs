@@ -11,6 +11,7 @@ use super::leases::{check_name, network_of, range_of, who_holds};
 use super::output::Output;
 use super::settings::Settings;
 use super::typed::Allocate;
+use crate::config::Datastore;
 
 /// How many names are served in one commit.
 const BATCH: usize = 1000;
@@ -84,7 +85,7 @@ fn one_commit(
 fn refused(error: AllocateError, settings: &Settings) -> Failure {
     let hint = match &error {
         AllocateError::RangeFull { pool, held, .. } if *held > 0 => {
-            format!("; `{}` says who holds them", who_holds(settings.data_dir(), pool))
+            format!("; `{}` says who holds them", who_holds(settings.data_dir(), &Datastore::Local, pool))
         }
         _ => String::new(),
     };

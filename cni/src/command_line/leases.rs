@@ -12,6 +12,7 @@ use whereabouts_engine::{
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::time::rfc3339;
+use crate::config::Datastore;
 
 /// The most bytes of a name: what a Kubernetes object may be called.
 const NAME_LIMIT: usize = 253;
@@ -79,15 +80,15 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The command that says who holds the addresses of a pool.
-pub(crate) fn who_holds(data_dir: &Path, pool: &Pool) -> String {
-    let (data_dir, network) = (data_dir.to_string_lossy(), pool.network().as_str());
-    format!(
-        "whereabouts --data-dir {} show leases {} --network {}",
-        shell_word(&data_dir),
-        pool.cidr(),
-        shell_word(network)
-    )
+/// The command that says who holds the addresses of a pool: by the ledger in a folder, or by a cluster.
+pub(crate) fn who_holds(data_dir: &Path, datastore: &Datastore, pool: &Pool) -> String {
+    let data_dir = data_dir.to_string_lossy();
+    let (option, path) = match datastore {
+        Datastore::Kubernetes { kubeconfig } => ("--kubeconfig", Cow::Borrowed(kubeconfig.as_str())),
+        Datastore::Local | Datastore::Etcd(_) => ("--data-dir", data_dir),
+    };
+    let (path, network) = (shell_word(&path), shell_word(pool.network().as_str()));
+    format!("whereabouts {option} {path} show leases {} --network {network}", pool.cidr())
 }
 
 /// A word as a shell takes it for one.

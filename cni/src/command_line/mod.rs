@@ -55,8 +55,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
 }
 
 fn carry_out(typed: Typed, environment: &Environment, output: &Output) -> Result<Exit, Failure> {
-    let settings = Settings::new(typed.data_dir, environment);
-    match typed.command {
+    let settings = Settings::new(typed.data_dir, typed.kubeconfig, environment);
+    let exit = match typed.command {
         Command::Allocate(typed) => allocate::allocate(typed, &settings, output),
         Command::Release(typed) => release::release(&typed, &settings, output),
         Command::Show(typed) => show::show(&typed, &settings, output),
@@ -78,5 +78,6 @@ fn carry_out(typed: Typed, environment: &Environment, output: &Output) -> Result
             output.bytes(&page)?;
             Ok(Exit::Success)
         }
-    }
+    }?;
+    Ok(if exit == Exit::Success && settings.n_unreadable() > 0 { Exit::Unsound } else { exit })
 }

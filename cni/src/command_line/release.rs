@@ -25,19 +25,33 @@ pub(super) fn release(typed: &Release, settings: &Settings, output: &Output) -> 
     let container = typed.container.as_deref().map(|id| Named::Container { id, interface });
     let named: Vec<Named<'_>> = addresses.chain(name).chain(container).collect();
 
-    let ledger = settings.open(Create::Never)?;
-    let mut requests = Vec::new();
-    for named in &named {
-        requests.extend(requests_for(&ledger, named, typed.network.as_deref())?);
-    }
-    let answers = ledger.release(&requests)?;
-    drop(ledger);
+    let of_ledger = |ledger: &Ledger| -> Result<Vec<Request>, Failure> {
+        let mut requests = Vec::new();
+        for named in &named {
+            requests.extend(requests_for(ledger, named, typed.network.as_deref())?);
+        }
+        Ok(requests)
+    };
+    let answers = if settings.is_of_cluster() {
+        if named.iter().any(|named| !matches!(named, Named::Address(_))) {
+            return Err(Failure::usage("in a cluster, name addresses: what else is held is known to its node alone"));
+        }
+        let requests = of_ledger(&settings.read(output)?)?;
+        settings.cluster()?.release(&requests)?
+    } else {
+        let ledger = settings.open(Create::Never)?;
+        ledger.release(&of_ledger(&ledger)?)?
+    };
 
     let mut freed = Vec::new();
     let mut failures = Vec::new();
     for answer in answers {
         match answer {
-            Ok(released) => freed.extend(released.freed),
+            Ok(released) => {
+                freed.extend(released.freed);
+                let later = |address: &Address| format!("{address} is queued: the next call on this host frees it");
+                failures.extend(released.queued.iter().map(later));
+            }
             Err(error) => failures.push(error.to_string()),
         }
     }

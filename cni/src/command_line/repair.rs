@@ -15,7 +15,7 @@ use super::typed::Repair;
 use crate::stores::kubernetes::{KubernetesHost, Opened};
 
 pub(super) fn repair(typed: &Repair, settings: &Settings, output: &Output) -> Result<Exit, Failure> {
-    let host = settings.cluster(typed.kubeconfig.as_deref())?;
+    let host = settings.cluster()?;
     let frozen = host.frozen_spaces()?;
     if frozen.is_empty() {
         output.note("no space is frozen");

@@ -1,11 +1,13 @@
 //! Which ledger a person works on.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use whereabouts_engine::{Access, Create, HostFacts, Ledger, OpenOptions};
+use whereabouts_engine::{Access, Create, Ledger, OpenOptions, Survey};
 
 use super::exit::Failure;
+use super::output::Output;
 use crate::cni::Environment;
 use crate::config::DEFAULT_DATA_DIR;
 use crate::host::{Caller, facts, ledger_path};
@@ -20,12 +22,15 @@ pub(super) struct Settings {
     data_dir: PathBuf,
     /// The name of this node in its cluster, if somebody says.
     node: Option<String>,
+    /// The cluster that the command works on, if it does.
+    kubeconfig: Option<PathBuf>,
+    n_unreadable: Cell<usize>,
 }
 
 impl Settings {
     /// The folder that was named, on the command line or in the environment; else root's is the plugin's, and an
     /// ordinary user's is among the user's state.
-    pub(super) fn new(named: Option<PathBuf>, environment: &Environment) -> Self {
+    pub(super) fn new(named: Option<PathBuf>, kubeconfig: Option<PathBuf>, environment: &Environment) -> Self {
         let surroundings = environment.surroundings();
         // Where the plugin finds it: in the environment, or beside the flat file.
         let node = surroundings.node_name();
@@ -34,35 +39,60 @@ impl Settings {
             Some(state) if !rustix::process::geteuid().is_root() => state.join("whereabouts"),
             _ => PathBuf::from(DEFAULT_DATA_DIR),
         });
-        Self { data_dir, node }
+        Self { data_dir, node, kubeconfig, n_unreadable: Cell::new(0) }
     }
 
     pub(super) fn data_dir(&self) -> &Path {
         &self.data_dir
     }
 
-    /// The ledger, to be changed.
+    /// The ledger of this host, to be changed.
     pub(super) fn open(&self, create: Create) -> Result<Ledger, Failure> {
+        if let Some(kubeconfig) = &self.kubeconfig {
+            return Err(Failure::usage(format_args!(
+                "--kubeconfig {}: this command works on the ledger of this host alone; leave it out",
+                kubeconfig.display()
+            )));
+        }
         self.open_as(Access::Write, create)
     }
 
-    /// The ledger, to be read; it must be there.
-    pub(super) fn read(&self) -> Result<Ledger, Failure> {
-        self.open_as(Access::Read, Create::Never)
+    /// What is to be read: the ledger of this host, which must be there, or what the cluster holds. What of that cannot be
+    /// read is told, and then the command does not end as a success.
+    pub(super) fn read(&self, output: &Output) -> Result<Ledger, Failure> {
+        if self.kubeconfig.is_none() {
+            return self.open_as(Access::Read, Create::Never);
+        }
+        let Survey { ledger, unreadable, .. } = self.cluster()?.survey()?;
+        for error in &unreadable {
+            output.error(&format!("stepped over what cannot be read: {error}"));
+        }
+        self.n_unreadable.set(unreadable.len());
+        Ok(ledger)
+    }
+
+    /// Whether the command works on a cluster.
+    pub(super) fn is_of_cluster(&self) -> bool {
+        self.kubeconfig.is_some()
+    }
+
+    /// How many objects of the cluster could not be read.
+    pub(super) fn n_unreadable(&self) -> usize {
+        self.n_unreadable.get()
     }
 
     /// This host as one of a cluster: with the kubeconfig that was named, else the one that its ledger knows.
-    pub(super) fn cluster(&self, kubeconfig: Option<&Path>) -> Result<KubernetesHost, Failure> {
+    pub(super) fn cluster(&self) -> Result<KubernetesHost, Failure> {
         let open = |kubeconfig: &Path| {
             let mut options = OpenOptions::new(kubernetes_ledger_path(&self.data_dir));
             (options.create, options.wait) = (Create::IfMissing, PATIENCE);
-            let facts = HostFacts {
-                node: self.node.as_deref().unwrap_or(&facts(Caller::Person).node).into(),
-                ..facts(Caller::Person)
-            };
+            let mut facts = facts(Caller::Person);
+            if let Some(node) = &self.node {
+                facts.node = node.as_str().into();
+            }
             KubernetesHost::open(options, facts, kubeconfig, PATIENCE, SILENCE)
         };
-        if let Some(kubeconfig) = kubeconfig {
+        if let Some(kubeconfig) = &self.kubeconfig {
             return Ok(open(kubeconfig)?);
         }
         let path = kubernetes_ledger_path(&self.data_dir);

@@ -18,19 +18,19 @@ pub(super) fn show(typed: &Show, settings: &Settings, output: &Output) -> Result
     match Shown::from_str(&typed.what, true) {
         Ok(Shown::Leases) => {
             let range = typed.range.as_deref().map(range_of).transpose()?.map(|(_, range)| range);
-            leases(settings.read()?, &Holdings { network, range }, output)
+            leases(settings.read(output)?, &Holdings { network, range }, output)
         }
         Ok(_) if typed.range.is_some() => {
             Err(Failure::usage("a range goes with `show leases`, or stands alone: `show 10.0.0.0/24`"))
         }
-        Ok(Shown::Networks) => networks(settings.read()?, output),
-        Ok(Shown::Ranges) => ranges(settings.read()?, network.as_ref(), output),
+        Ok(Shown::Networks) => networks(settings.read(output)?, output),
+        Ok(Shown::Ranges) => ranges(settings.read(output)?, network.as_ref(), output),
         Err(_) => {
             let (spec, range) = range_of(&typed.what).map_err(|failure| {
                 let message = failure.message;
                 Failure::usage(format_args!("show networks, ranges, leases or a range, not {}: {message}", typed.what))
             })?;
-            one_range(&settings.read()?, network, spec, range, output)
+            one_range(&settings.read(output)?, network, spec, range, output)
         }
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn export(typed: &Export, settings: &Settings, output: &Output) -> Re
     if let Some(path) = typed.file.as_deref().filter(|path| path.symlink_metadata().is_ok()) {
         return Err(cannot("create", path, &io::ErrorKind::AlreadyExists.into()));
     }
-    let ledger = settings.read()?;
+    let ledger = settings.read(output)?;
     let progress = output.progress("exporting", None);
     let mut lines = backup::first_line(&ledger.facts().node);
     let mut n_leases = 0;
@@ -32,7 +32,7 @@ pub(super) fn export(typed: &Export, settings: &Settings, output: &Output) -> Re
         lines.push_str(&backup::to_line(&holding));
         n_leases += 1;
     });
-    lines.push_str(&backup::last_line(n_leases, damage.len()));
+    lines.push_str(&backup::last_line(n_leases, damage.len() + settings.n_unreadable()));
     drop(ledger);
     progress.finish_and_clear();
     let exit = tell_damage(&damage, output);

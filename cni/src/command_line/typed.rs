@@ -19,6 +19,9 @@ pub(super) struct Typed {
     /// The folder of the ledger [env: WHEREABOUTS_DATA_DIR]
     #[arg(long, global = true, value_name = "FOLDER")]
     pub(super) data_dir: Option<PathBuf>,
+    /// Work on this Kubernetes cluster and not on the ledger of this host: show, who, release, verify, export, repair
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) kubeconfig: Option<PathBuf>,
     /// Answer in JSON
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -57,9 +60,6 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct Repair {
-    /// The kubeconfig of the cluster; by default the one with which this host's ledger was used last
-    #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
-    pub(super) kubeconfig: Option<PathBuf>,
     /// Open the spaces, if all nodes have reported
     #[arg(long)]
     pub(super) open: bool,

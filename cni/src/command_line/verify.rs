@@ -7,10 +7,13 @@ use super::output::Output;
 use super::settings::Settings;
 
 pub(super) fn verify(settings: &Settings, output: &Output) -> Result<Exit, Failure> {
-    let mut ledger = settings.read()?;
     let progress = output.progress("verifying", None);
-    let verified = ledger.verify()?;
-    drop(ledger);
+    let verified = if settings.is_of_cluster() {
+        settings.cluster()?.verify()?
+    } else {
+        let mut ledger = settings.read(output)?;
+        ledger.verify()?
+    };
     progress.finish_and_clear();
     let disagreements: Vec<String> = verified.disagreements.iter().map(ToString::to_string).collect();
     output.answer(

@@ -20,7 +20,7 @@ pub(super) fn who(typed: &Who, settings: &Settings, output: &Output) -> Result<E
     });
     let at = at.transpose()?;
     let address = typed.address.into();
-    let ledger = settings.read()?;
+    let ledger = settings.read(output)?;
     let mut n_found = 0;
     for past in ledger.history(address)? {
         let (since, until) = (past.lease.since, past.until);

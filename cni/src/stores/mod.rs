@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use whereabouts_engine::{
     Address, Allocate, AllocateError, Allocated, Attachment, Check, CheckError, Collect, Create, Ledger, LedgerError,
-    OpenOptions, ReadError, Release, ReleaseError, Released, StorageError, Want,
+    OpenOptions, ReadError, Release, ReleaseError, Released, StorageError, SurveyError, Want,
 };
 
 use self::kubernetes::KubernetesHost;
@@ -70,6 +70,15 @@ pub fn ledger_path(settings: &HostSettings, datastore: &Datastore) -> PathBuf {
 impl From<StorageError> for ArbiterError {
     fn from(error: StorageError) -> Self {
         Self::Ledger(error.into())
+    }
+}
+
+impl From<SurveyError> for ArbiterError {
+    fn from(error: SurveyError) -> Self {
+        match error {
+            SurveyError::Store(error) => Self::Store(error),
+            SurveyError::Ledger(error) => Self::Ledger(error),
+        }
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) fn add(request: &AddRequest, version: SpecVersion) -> Result<String, 
     let arbiter =
         Arbiter::open(&configuration.host, &configuration.datastore, Purpose::Assign).map_err(arbiter_error)?;
     let answer = arbiter.allocate(std::slice::from_ref(&asked)).map_err(arbiter_error)?.pop().ok_or_else(no_answer)?;
-    let allocated = answer.map_err(|error| allocate_error(error, &configuration.host.data_dir))?;
+    let allocated = answer.map_err(|error| allocate_error(error, configuration))?;
     for Allocated { address, reused, .. } in &allocated {
         tracing::info!(%address, reused, attachment = %asked.attachment, "allocated");
     }

@@ -1,11 +1,10 @@
 //! From the engine's errors to CNI's.
 
-use std::path::Path;
-
 use whereabouts_engine::{AllocateError, CheckError, LedgerError, ReadError, ReleaseError, StorageError};
 
 use crate::cni::CniError;
 use crate::command_line::who_holds;
+use crate::config::Configuration;
 use crate::stores::ArbiterError;
 
 pub(super) fn ledger_error(error: LedgerError) -> CniError {
@@ -35,13 +34,14 @@ fn read_error(error: ReadError) -> CniError {
     }
 }
 
-/// An address that was not given, from the ledger in this folder.
-pub(super) fn allocate_error(error: AllocateError, data_dir: &Path) -> CniError {
+/// An address that was not given, by whoever the configuration names.
+pub(super) fn allocate_error(error: AllocateError, configuration: &Configuration) -> CniError {
     let message = error.to_string();
     match error {
         AllocateError::RangeFull { pool, held, .. } => {
             // Nobody holds what is excluded.
-            let hint = (held > 0).then(|| format!("`{}` says who holds them", who_holds(data_dir, &pool)));
+            let who = || who_holds(&configuration.host.data_dir, &configuration.datastore, &pool);
+            let hint = (held > 0).then(|| format!("`{}` says who holds them", who()));
             CniError::Exhausted { message, details: hint.unwrap_or_default() }
         }
         AllocateError::AlreadyHeld { .. } | AllocateError::NotInPool { .. } => CniError::Held { message },

@@ -6,6 +6,7 @@
 mod courteous;
 mod rebuild;
 mod spooled;
+mod survey;
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use self::rebuild::Rebuilt;
+pub use self::survey::{Survey, SurveyError};
 
 use self::courteous::Courteous;
 use crate::address::Address;

@@ -40,6 +40,7 @@ pub use self::filesystem::{FileSystem, Trust};
 pub use self::journal::Journal;
 pub use self::rows::{Rows, RowsMut, Table, Visit};
 pub use self::spool::{Spool, SpoolError, Spooled};
+pub(crate) use self::storage::MemoryStorage;
 #[doc(hidden)]
 pub use self::storage::Storage;
 pub use self::tables::Tables;

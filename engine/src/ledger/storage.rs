@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustix::fs::{Advice, FallocateFlags};
 
 use super::queue::Lockable;
@@ -71,6 +72,66 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// As for [`Storage::sync`].
     fn settle(&self) -> io::Result<()> {
         self.sync()
+    }
+}
+
+/// Bytes in memory, which are gone with it.
+#[derive(Debug, Default)]
+pub(crate) struct MemoryStorage {
+    bytes: Mutex<Vec<u8>>,
+}
+
+// === impl MemoryStorage ===
+
+impl MemoryStorage {
+    /// The bytes of a write or read, if the storage is that long.
+    fn span(offset: u64, len: usize) -> io::Result<std::ops::Range<usize>> {
+        let begin = usize::try_from(offset).ok();
+        let span = begin.and_then(|begin| Some(begin..begin.checked_add(len)?));
+        span.ok_or_else(|| io::Error::from(io::ErrorKind::StorageFull))
+    }
+}
+
+impl Storage for MemoryStorage {
+    fn len(&self) -> io::Result<u64> {
+        Ok(u64::try_from(self.bytes.lock().len()).unwrap_or(u64::MAX))
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let bytes = self.bytes.lock();
+        let there = bytes.get(Self::span(offset, buffer.len())?);
+        buffer.copy_from_slice(there.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?);
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let span = Self::span(offset, bytes.len())?;
+        let mut there = self.bytes.lock();
+        if there.len() < span.end {
+            there.resize(span.end, 0);
+        }
+        if let Some(place) = there.get_mut(span) {
+            place.copy_from_slice(bytes);
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let len = Self::span(len, 0)?.start;
+        self.bytes.lock().resize(len, 0);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn is_settled(&self) -> bool {
+        true
+    }
+
+    fn say_settled(&self, _: bool) -> io::Result<()> {
+        Ok(())
     }
 }
 

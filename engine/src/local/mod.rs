@@ -184,6 +184,19 @@ impl Ledger {
     }
 
     /// Reads the tables in one snapshot.
+    /// Changes rows as such, in one transaction.
+    pub(crate) fn write_rows(
+        &self,
+        change: impl FnOnce(&mut Tables<TransactionRows<'_>>) -> Result<(), StorageError>,
+    ) -> Result<(), LedgerError> {
+        let changed = cell::Cell::new(false);
+        let answer = self.file.write(|transaction| {
+            let answer = change(&mut Tables(TransactionRows::new(transaction, &changed)));
+            Ok(if answer.is_ok() { Outcome::Commit(answer) } else { Outcome::Abandon(answer) })
+        })?;
+        Ok(answer?)
+    }
+
     fn read<T>(
         &self,
         look: impl FnOnce(&Tables<SnapshotRows<'_>>) -> Result<T, StorageError>,

@@ -11,6 +11,7 @@ use crate::intent::{AttachmentRow, Intent, Past, Seen};
 use crate::ledger::{Rows, StorageError, Table, Tables, keys};
 use crate::offset::Offset;
 use crate::space::{BlockId, Space};
+use crate::store::ReadError;
 
 /// What a walk through a ledger found.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,6 +36,17 @@ pub enum Disagreement {
     /// A row cannot be read.
     #[error("{0}")]
     Row(StorageError),
+    /// An object of the store cannot be read.
+    #[error("{0}; it is never overwritten: find out who changed it, take it away, and run `whereabouts repair`")]
+    Unreadable(ReadError),
+    /// Nobody gets an address of a space.
+    #[error("{space} is frozen: {reason}; run `whereabouts repair`")]
+    Frozen {
+        /// The space.
+        space: Space,
+        /// Why.
+        reason: String,
+    },
     /// A block is there and the index does not list it, or the other way round.
     #[error("{block} is {}", if *listed { "listed in the index and gone" } else { "there, and not listed in the index" })]
     Listing {

@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use whereabouts_engine::{
     Allocate, AllocateError, Allocated, Attachment, Check, CheckError, ClusterHost, ClusterLedger, Collect,
     Environment, HostFacts, KnownStore, OpenOptions, ReadError, Reinserted, Release, ReleaseError, Released, Space,
-    Store, Want,
+    Store, Survey, Verified, Want,
 };
 
 use super::super::ArbiterError;
@@ -150,6 +150,22 @@ impl KubernetesHost {
     /// [`ArbiterError`] when the ledger cannot be read.
     pub fn known_kubeconfig(&self) -> Result<Option<PathBuf>, ArbiterError> {
         Ok(self.ledger.store()?.map(|known| PathBuf::from(&*known.address)))
+    }
+
+    /// Reads everything that the cluster holds.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] when the cluster cannot be read.
+    pub fn survey(&self) -> Result<Survey, ArbiterError> {
+        Ok(self.run(async |host, _| Ok(host.survey().await?))??)
+    }
+
+    /// Holds the cluster's blocks against its indexes, and this host's ledger against the blocks.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] when the cluster or the ledger cannot be read.
+    pub fn verify(&self) -> Result<Verified, ArbiterError> {
+        Ok(self.run(async |host, _| Ok(host.verify().await?))??)
     }
 
     /// The spaces that are frozen, and why.
