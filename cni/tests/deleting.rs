@@ -75,7 +75,9 @@ fn the_smallest_configuration_frees() {
 
 #[test]
 fn whatever_is_broken_del_frees() {
-    let (_folder, plugin) = plugin();
+    let (folder, plugin) = plugin();
+    let flat = folder.path().join("flat.conf");
+    fs::write(&flat, json!({ "data_dir": plugin.data_dir() }).to_string()).unwrap();
     let config = plugin.range("10.0.0.0/24");
     let without = |key: &str| {
         let mut config = config.clone();
@@ -119,10 +121,11 @@ fn whatever_is_broken_del_frees() {
         ipam("log_file", json!("/no/such/folder/log")),
         ipam("log_level", json!("loud")),
     ] {
-        plugin.add("c1", "eth0", &config).ok();
-        let call = del(&plugin, "c1").env("WHEREABOUTS_DATA_DIR", plugin.data_dir());
-        succeeds(call.stdin_bytes(stdin.clone()));
-        assert_eq!(held(&plugin).len(), 0, "{stdin}");
+        for (place, path) in [("WHEREABOUTS_DATA_DIR", plugin.data_dir()), ("WHEREABOUTS_CONFIGURATION", &flat)] {
+            plugin.add("c1", "eth0", &config).ok();
+            succeeds(del(&plugin, "c1").env(place, path).stdin_bytes(stdin.clone()));
+            assert_eq!(held(&plugin).len(), 0, "{place}: {stdin}");
+        }
     }
     // Environment: no CNI_PATH, no namespace, one that is gone, a pod that nobody can parse.
     for call in [
@@ -139,6 +142,49 @@ fn whatever_is_broken_del_frees() {
         plugin.add("c1", "eth0", &config).ok();
         succeeds(call.stdin(&config));
         assert_eq!(held(&plugin).len(), 0);
+    }
+}
+
+/// The flat file that the network names is broken: where the ledger is stands in the host's own.
+#[test]
+fn a_broken_flat_file_does_not_lose_the_ledger() {
+    let (folder, plugin) = plugin();
+    let own = folder.path().join("own.conf");
+    fs::write(&own, json!({ "data_dir": plugin.data_dir() }).to_string()).unwrap();
+    let named_one = folder.path().join("named.conf");
+    let mut config = plugin.config(json!({ "range": "10.0.0.0/24", "gc_grace": 0, "configuration_path": named_one }));
+    config["ipam"].as_object_mut().unwrap().remove("data_dir");
+    let on_host = |call: Call| call.env("WHEREABOUTS_CONFIGURATION", &own).stdin(&config);
+    type Break = fn(&Path);
+    let broken: [(&str, Break); 3] = [
+        ("not JSON", |path| fs::write(path, "{ broken").unwrap()),
+        ("a list", |path| fs::write(path, "[]").unwrap()),
+        ("a folder", |path| fs::create_dir(path).unwrap()),
+    ];
+    for (what, break_it) in broken {
+        on_host(plugin.attachment("ADD", "c1", "eth0")).run().ok();
+        on_host(plugin.attachment("ADD", "c2", "eth0")).run().ok();
+        assert_eq!(held(&plugin).len(), 2, "the host's own flat file says where the ledger is");
+        break_it(&named_one);
+        let log = succeeds(on_host(del(&plugin, "c1")));
+        assert!(log.contains("named.conf") && log.contains("own.conf"), "{what}: the log tells of it: {log}");
+        assert_eq!(held(&plugin).into_values().collect::<Vec<_>>(), ["c2"], "{what}");
+        let mut gc = config.clone();
+        gc["cni.dev/valid-attachments"] = json!([]);
+        on_host(plugin.verb("GC")).stdin(&gc).run().ok();
+        assert_eq!(held(&plugin).len(), 0, "{what}");
+        // An ADD is not served from half of what is configured.
+        assert_ne!(on_host(plugin.attachment("ADD", "c3", "eth0")).run().exit, Some(0), "{what}");
+        let is_folder = named_one.is_dir();
+        if is_folder { fs::remove_dir(&named_one).unwrap() } else { fs::remove_file(&named_one).unwrap() }
+    }
+    // A path of the wrong type or shape names no file at all.
+    for path in [json!(7), json!("relative.conf"), json!("/a/../b.conf")] {
+        on_host(plugin.attachment("ADD", "c1", "eth0")).run().ok();
+        let mut config = config.clone();
+        config["ipam"]["configuration_path"] = path.clone();
+        succeeds(on_host(del(&plugin, "c1")).stdin(&config));
+        assert_eq!(held(&plugin).len(), 0, "{path}");
     }
 }
 

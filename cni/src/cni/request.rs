@@ -151,8 +151,17 @@ impl Incoming {
             Ok(network) => find_flat_file(network, &surroundings, &mut warnings),
             Err(_) => surroundings.flat_files.find(None, &mut warnings),
         };
-        let usable_flat_file = flat_file.as_ref().ok().and_then(Option::as_ref);
-        let lossy = LossyConfiguration::read(network.as_ref().ok(), usable_flat_file, &surroundings);
+        let mut host_warnings = Vec::new();
+        let instead;
+        let usable_flat_file = match &flat_file {
+            Ok(file) => file.as_ref(),
+            Err(error) => {
+                instead = flat_file_of_host(error, &surroundings, &mut host_warnings);
+                instead.as_ref()
+            }
+        };
+        let mut lossy = LossyConfiguration::read(network.as_ref().ok(), usable_flat_file, &surroundings);
+        lossy.warnings.splice(..0, host_warnings);
         let version = SpecVersion::parse(lossy.cni_version.as_deref().unwrap_or_default());
         let input = Input { environment, surroundings, network, flat_file, warnings };
         let request = match command {
@@ -172,6 +181,26 @@ impl Incoming {
         let lossy = LossyConfiguration::read(None, flat_file.as_ref(), surroundings);
         Self { version: SpecVersion::NEWEST, lossy, request }
     }
+}
+
+/// DEL and GC must work on the right ledger whatever the flat file that the network names has become: what says where
+/// that is usually stands in the host's own.
+fn flat_file_of_host(
+    error: &ConfigurationError,
+    surroundings: &Surroundings,
+    warnings: &mut Vec<Warning>,
+) -> Option<FlatFile> {
+    let instead = surroundings.flat_files.find(None, &mut Vec::new()).ok().flatten();
+    let source = match &instead {
+        Some(file) => file.path.display().to_string(),
+        None => "the network's configuration and the defaults".to_owned(),
+    };
+    warnings.push(Warning::new(
+        "flat file",
+        "",
+        format!("{error}; until then data_dir and the log come from {source}"),
+    ));
+    instead
 }
 
 // === impl Input ===
