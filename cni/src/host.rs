@@ -51,7 +51,7 @@ pub fn open(settings: &HostSettings, caller: Caller) -> Result<Ledger, LedgerErr
     open_with(settings, caller, Create::IfMissing, ADD_DEADLINE)
 }
 
-/// Opens the ledger for a verb that only takes away: without a ledger there is nothing to take.
+/// Opens the ledger for a verb that only takes away, or only looks: without a ledger there is nothing to find.
 ///
 /// # Errors
 /// [`LedgerError`] names the file and the cure.

@@ -189,6 +189,36 @@ fn a_range_may_be_edited_while_addresses_are_held() {
     assert_eq!(held(&plugin).len(), 0);
 }
 
+/// CHECK compares what the last ADD gave; what an earlier one gave, before the configuration was edited, is no fault.
+#[test]
+fn check_after_an_edit_looks_at_what_was_given_last() {
+    let (_folder, plugin) = plugin();
+    let asks = |ip: &str| with(&plugin.range("10.0.0.0/24"), "args", json!({ "cni": { "ips": [ip] } }));
+    let check = |config: &Value, added: &Value| plugin.check("c1", "eth0", config, added);
+    let given = |config: &Value| plugin.add("c1", "eth0", config).ok().clone();
+    let plain = plugin.range("10.0.0.0/24");
+    let first = given(&plain);
+    check(&plain, &first).ok();
+    for (config, expected) in [
+        (asks("10.0.0.9"), "10.0.0.9/24"),
+        (plugin.range("10.1.0.0/24"), "10.1.0.1/24"),
+        (plugin.range("10.1.0.0/16"), "10.1.0.1/16"),
+        (plugin.config(json!({ "range": "10.2.0.0/24", "network_name": "blue" })), "10.2.0.1/24"),
+    ] {
+        let added = given(&config);
+        assert_eq!(added["ips"][0]["address"], expected);
+        check(&config, &added).ok();
+        // The runtime may as well have read the configuration before the edit.
+        check(&plain, &added).ok();
+    }
+    // Edited, and not added again: it holds what it was given.
+    check(&plugin.range("10.7.0.0/24"), &json!({ "ips": [{ "address": "10.2.0.1/24" }] })).ok();
+    // An edit is no excuse for what is not held.
+    fails(&check(&plain, &json!({ "ips": [{ "address": "10.0.0.44/24" }] })), 102, &["10.0.0.44"]);
+    plugin.del("c1", "eth0", &plain).ok();
+    fails(&check(&plain, &first), 102, &["10.0.0.1"]);
+}
+
 /// The pod's sandbox is made anew after its range was edited so that its address lies outside.
 #[test]
 fn an_address_that_no_range_has_any_more_is_replaced_and_freed_by_del() {

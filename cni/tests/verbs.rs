@@ -441,6 +441,44 @@ fn check_names_the_address_that_is_not_as_it_was() {
     assert_eq!(addresses(&plugin), ["10.0.0.1", "10.0.0.2"], "CHECK changes nothing");
 }
 
+#[test]
+fn check_finds_a_wrong_prefix_length_and_an_empty_result() {
+    let (_folder, plugin) = plugin();
+    let ipam = json!({ "range": "10.0.0.0/24", "addresses": [{ "address": "10.0.0.9/28" }] });
+    let config = plugin.config(ipam);
+    let nothing = json!({ "cniVersion": "1.1.0", "ips": [] });
+    let of = |addresses: &[&str]| {
+        let ips: Vec<Value> = addresses.iter().map(|address| json!({ "address": address })).collect();
+        json!({ "cniVersion": "1.1.0", "ips": ips })
+    };
+    // Of a container that was never added: neither success nor a ledger comes of it.
+    for previous in [&nothing, &of(&["10.0.0.1/24"]), &of(&["172.16.0.1/16"])] {
+        let answer = plugin.check("c1", "eth0", &config, previous);
+        let (code, message) = answer.error();
+        assert_eq!(code, 102, "{answer:?}");
+        assert!(message.contains("c1") && message.contains("add it again"), "{message}");
+        nothing_written(&plugin, &answer);
+    }
+    let added = plugin.add("c1", "eth0", &config).ok().clone();
+    plugin.check("c1", "eth0", &config, &added).ok();
+    for (previous, words) in [
+        (of(&["10.0.0.1/16", "10.0.0.9/28"]), ["10.0.0.1/16", "10.0.0.1/24"]),
+        (of(&["10.0.0.1/24", "10.0.0.9/30"]), ["10.0.0.9/30", "10.0.0.9/2"]),
+        (of(&["10.0.0.1/24"]), ["10.0.0.9", "not in prevResult"]),
+        (of(&["10.0.0.9/28"]), ["10.0.0.1", "not in prevResult"]),
+        (of(&["172.16.0.1/16"]), ["10.0.0.", "not in prevResult"]),
+    ] {
+        let answer = plugin.check("c1", "eth0", &config, &previous);
+        let (code, message) = answer.error();
+        assert_eq!(code, 102, "{answer:?}");
+        assert!(words.iter().all(|word| message.contains(word)), "{words:?} are not in: {message}");
+    }
+    // Another container's ledger is there now; one that was never added is told all the same.
+    let answer = plugin.check("c2", "eth0", &config, &nothing);
+    assert_eq!(answer.error().0, 102, "{answer:?}");
+    assert!(answer.error().1.contains("c2") && answer.error().1.contains("holds no address"), "{answer:?}");
+}
+
 // === STATUS ===
 
 #[test]

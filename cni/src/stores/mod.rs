@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use whereabouts_engine::{
-    Address, Allocate, AllocateError, Allocated, Attachment, Check, CheckError, Collect, Create, Ledger, LedgerError,
-    OpenOptions, ReadError, Release, ReleaseError, Released, StorageError, SurveyError, Want,
+    Address, Allocate, AllocateError, Allocated, Attachment, Check, CheckError, Collect, Create, Lease, Ledger,
+    LedgerError, LedgerFileError, OpenOptions, ReadError, Release, ReleaseError, Released, StorageError, SurveyError,
+    Want,
 };
 
 use self::kubernetes::KubernetesHost;
@@ -43,7 +44,9 @@ pub enum ArbiterError {
 pub enum Purpose {
     /// Assign addresses: a ledger is made if there is none, and a cluster is waited for until the deadline.
     Assign,
-    /// Look at what is assigned.
+    /// See whether addresses could be assigned: as [`Purpose::Assign`], but a cluster is not asked.
+    Prepare,
+    /// Look at what is assigned: without a ledger there is nothing.
     Look,
     /// Free addresses: without a ledger there is nothing to free, and a cluster that is silent is not waited for.
     Free,
@@ -66,6 +69,20 @@ pub fn ledger_path(settings: &HostSettings, datastore: &Datastore) -> PathBuf {
 }
 
 // === impl ArbiterError ===
+
+impl ArbiterError {
+    /// Whether there is no ledger.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(
+            self,
+            Self::Ledger(
+                LedgerError::File(LedgerFileError::Missing { .. })
+                    | LedgerError::Storage(StorageError::File { is_missing: true, .. })
+            )
+        )
+    }
+}
 
 impl From<StorageError> for ArbiterError {
     fn from(error: StorageError) -> Self {
@@ -96,8 +113,8 @@ impl Arbiter {
             }
             // etcd is turned away before.
             Datastore::Local | Datastore::Etcd(_) => Ok(Self::Local(match purpose {
-                Purpose::Free => host::open_existing(settings, Caller::Runtime)?,
-                Purpose::Assign | Purpose::Look => host::open(settings, Caller::Runtime)?,
+                Purpose::Free | Purpose::Look => host::open_existing(settings, Caller::Runtime)?,
+                Purpose::Assign | Purpose::Prepare => host::open(settings, Caller::Runtime)?,
             })),
         }
     }
@@ -116,7 +133,7 @@ impl Arbiter {
         let silence = if purpose == Purpose::Assign { Duration::MAX } else { kubernetes::SILENCE };
         let mut options = OpenOptions::new(kubernetes_ledger_path(&settings.data_dir));
         options.wait = patience;
-        options.create = Create::IfMissing;
+        options.create = if purpose == Purpose::Look { Create::Never } else { Create::IfMissing };
         KubernetesHost::open(options, host::facts_of(settings, Caller::Runtime), kubeconfig, patience, silence)
     }
 
@@ -176,14 +193,22 @@ impl Arbiter {
         }
     }
 
-    /// The addresses that an attachment holds.
+    /// What an attachment holds, as the ledger of this host knows it.
     ///
     /// # Errors
     /// [`ArbiterError`] when the ledger cannot be read.
-    pub fn held_by(&self, attachment: &Attachment) -> Result<Vec<Address>, ArbiterError> {
+    pub fn leases_of(&self, attachment: &Attachment) -> Result<Vec<(Address, Lease)>, ArbiterError> {
         match self {
-            Self::Local(ledger) => Ok(ledger.held_by(attachment)?),
-            Self::Kubernetes(host) => host.held_by(attachment),
+            Self::Local(ledger) => {
+                let mut leases = Vec::new();
+                for address in ledger.held_by(attachment)? {
+                    let holdings = ledger.who(address)?.into_iter();
+                    let own = holdings.filter(|holding| holding.lease.attachment == *attachment);
+                    leases.extend(own.map(|holding| (address, holding.lease)));
+                }
+                Ok(leases)
+            }
+            Self::Kubernetes(host) => Ok(host.ledger().leases_of(attachment)?),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use whereabouts_engine::{LedgerError, LedgerFileError, Release, spool_release};
+use whereabouts_engine::{Release, spool_release};
 
 use super::errors::{arbiter_error, release_error};
 use crate::cni::{CniError, DeleteRequest};
@@ -16,7 +16,7 @@ pub(super) fn del(request: &DeleteRequest, settings: &HostSettings, datastore: &
     free_elsewhere(request, settings, datastore);
     let error = match release(request, settings, datastore) {
         Ok(()) => return Ok(()),
-        Err(ArbiterError::Ledger(LedgerError::File(LedgerFileError::Missing { .. }))) => {
+        Err(error) if error.is_missing() => {
             tracing::info!(container = request.container_id, "no ledger, so nothing is held");
             return Ok(());
         }

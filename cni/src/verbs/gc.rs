@@ -1,11 +1,11 @@
 //! GC: free what this host recorded under the network's name and the runtime no longer lists.
 
-use whereabouts_engine::{Collect, LedgerError, LedgerFileError};
+use whereabouts_engine::Collect;
 
 use super::errors::{arbiter_error, release_error};
 use crate::cni::{CniError, CollectRequest};
 use crate::config::{Datastore, HostSettings};
-use crate::stores::{Arbiter, ArbiterError, Purpose};
+use crate::stores::{Arbiter, Purpose};
 
 /// Frees what is not listed. Without a list nothing is freed; an empty one frees all.
 pub(super) fn gc(request: &CollectRequest, settings: &HostSettings, datastore: &Datastore) -> Result<(), CniError> {
@@ -15,7 +15,7 @@ pub(super) fn gc(request: &CollectRequest, settings: &HostSettings, datastore: &
     };
     let arbiter = match Arbiter::open(settings, datastore, Purpose::Free) {
         Ok(arbiter) => arbiter,
-        Err(ArbiterError::Ledger(LedgerError::File(LedgerFileError::Missing { .. }))) => return Ok(()),
+        Err(error) if error.is_missing() => return Ok(()),
         Err(error) => return Err(arbiter_error(error)),
     };
     let list = Collect {

@@ -12,7 +12,7 @@ pub(super) fn status(request: &StatusRequest) -> Result<(), CniError> {
     log::warn_all(&request.warnings);
     let configuration = &request.configuration;
     let not_ready = |error: &dyn std::fmt::Display| CniError::NotReady { message: error.to_string() };
-    let arbiter = Arbiter::open(&configuration.host, &configuration.datastore, Purpose::Look)
+    let arbiter = Arbiter::open(&configuration.host, &configuration.datastore, Purpose::Prepare)
         .map_err(|error| not_ready(&arbiter_error(error)))?;
     for room in arbiter.has_room(&wants(configuration)?).map_err(|error| not_ready(&arbiter_error(error)))? {
         match room {

@@ -21,7 +21,7 @@ use self::courteous::Courteous;
 use crate::address::Address;
 use crate::host::{HostEnvironment, HostFacts};
 use crate::intent::HeldAddress;
-use crate::lease::{Attachment, BootId};
+use crate::lease::{Attachment, BootId, Lease};
 use crate::ledger::meta::{IdentityRow, StoreRow};
 use crate::ledger::{FileJournal, FileSystem, Journal, OpenOptions, StorageError};
 use crate::operations::{
@@ -174,14 +174,14 @@ impl ClusterLedger {
         self.journal.look(|tables| Ok(tables.index(space)?.is_some()))
     }
 
-    /// The addresses that an attachment holds.
+    /// What an attachment holds.
     ///
     /// # Errors
     /// [`StorageError`] when the ledger cannot be read.
-    pub fn held_by(&self, attachment: &Attachment) -> Result<Vec<Address>, StorageError> {
+    pub fn leases_of(&self, attachment: &Attachment) -> Result<Vec<(Address, Lease)>, StorageError> {
         self.journal.look(|tables| {
-            let row = tables.attachment(attachment)?;
-            Ok(row.map(|row| row.held.iter().map(HeldAddress::address).collect()).unwrap_or_default())
+            let held = tables.attachment(attachment)?.map(|row| row.held).unwrap_or_default();
+            Ok(held.into_iter().filter_map(|held| Some((held.address(), held.lease?))).collect())
         })
     }
 

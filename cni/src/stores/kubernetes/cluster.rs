@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use whereabouts_engine::{
-    Allocate, AllocateError, Allocated, Attachment, Check, CheckError, ClusterHost, ClusterLedger, Collect,
-    Environment, HostFacts, KnownStore, OpenOptions, ReadError, Reinserted, Release, ReleaseError, Released, Space,
-    Store, Survey, Verified, Want,
+    Allocate, AllocateError, Allocated, Check, CheckError, ClusterHost, ClusterLedger, Collect, Environment, HostFacts,
+    KnownStore, OpenOptions, ReadError, Reinserted, Release, ReleaseError, Released, Space, Store, Survey, Verified,
+    Want,
 };
 
 use super::super::ArbiterError;
@@ -134,14 +134,6 @@ impl KubernetesHost {
             Ok(answers)
         })?
         .map_err(ArbiterError::from)
-    }
-
-    /// The addresses that an attachment holds.
-    ///
-    /// # Errors
-    /// [`ArbiterError`] when the ledger cannot be read.
-    pub fn held_by(&self, attachment: &Attachment) -> Result<Vec<whereabouts_engine::Address>, ArbiterError> {
-        Ok(self.ledger.held_by(attachment)?)
     }
 
     /// The kubeconfig with which the ledger was used last.
