@@ -291,6 +291,11 @@ fn a_bad_configuration_is_named_and_nothing_written() {
         (ipam(json!({ "range": "10.0.0.0/24", "addresses": [{ "address": "10.0.0.7" }] })), 7, vec!["10.0.0.7"]),
         (ipam(json!({ "range": 5 })), 7, vec!["range", "5"]),
         (
+            ipam(json!({ "range": "10.0.0.0/24", "network_name": "n".repeat(201) })),
+            7,
+            vec!["network_name = nnn", "at most 200 bytes"],
+        ),
+        (
             ipam(json!({ "ipRanges": [{ "range": "10.0.0.0/24", "range_start": "010.0.0.1" }] })),
             7,
             vec!["ipRanges[0].range_start"],

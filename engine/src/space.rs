@@ -79,6 +79,9 @@ pub struct BlockId {
 // === impl Network ===
 
 impl Network {
+    /// The longest name, in bytes.
+    pub const NAME_LIMIT: usize = NETWORK_NAME_MAX;
+
     /// Checks a name and takes it.
     ///
     /// # Errors

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use whereabouts_engine::Network;
+
 use super::ConfigurationError;
 
-/// The most bytes of a name: what a Kubernetes object may be called.
-const NAME_LIMIT: usize = 253;
+/// The most bytes of a sticky name: what a Kubernetes object, which it may stand for, may be called.
+const STICKY_LIMIT: usize = 253;
 
 /// The network to which a range belongs (`network_name`); the empty name is the unnamed network.
 ///
@@ -30,9 +32,9 @@ impl NetworkName {
     /// Checks a name.
     ///
     /// # Errors
-    /// A name with a control character, or of more than 253 bytes.
+    /// A name with a control character, or of more than [`Network::NAME_LIMIT`] bytes.
     pub fn new(name: impl Into<String>) -> Result<Self, ConfigurationError> {
-        check("network_name", name.into()).map(Self)
+        check("network_name", name.into(), Network::NAME_LIMIT).map(Self)
     }
 
     /// The name.
@@ -62,7 +64,7 @@ impl StickyName {
     /// # Errors
     /// An empty name, one with a control character, or of more than 253 bytes.
     pub fn new(key: &str, name: impl Into<String>) -> Result<Self, ConfigurationError> {
-        let name = check(key, name.into())?;
+        let name = check(key, name.into(), STICKY_LIMIT)?;
         if name.is_empty() {
             return Err(ConfigurationError::value(
                 key,
@@ -87,14 +89,14 @@ impl fmt::Display for StickyName {
     }
 }
 
-fn check(key: &str, name: String) -> Result<String, ConfigurationError> {
-    let problem = if name.len() > NAME_LIMIT {
+fn check(key: &str, name: String, limit: usize) -> Result<String, ConfigurationError> {
+    let problem = if name.len() > limit {
         format!("has {} bytes", name.len())
     } else if name.chars().any(char::is_control) {
         "contains a control character".to_owned()
     } else {
         return Ok(name);
     };
-    let cure = format!("write a name of at most {NAME_LIMIT} bytes without control characters");
+    let cure = format!("write a name of at most {limit} bytes without control characters");
     Err(ConfigurationError::value(key, name, problem, cure))
 }
