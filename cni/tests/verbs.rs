@@ -535,6 +535,53 @@ fn status_says_what_would_keep_an_add_from_working() {
     assert!(message.contains(unusable.parent().unwrap().to_str().unwrap()), "{message}");
 }
 
+/// What `exhausted_status` spares is a full range, and nothing else.
+#[test]
+fn a_broken_ledger_is_not_ready_whatever_exhausted_status_says() {
+    let (_folder, plugin) = plugin();
+    let says = |word: &str| plugin.config(json!({ "range": "10.0.0.0/24", "exhausted_status": word }));
+    let container = "a-name-that-is-found-again";
+    plugin.add(container, "eth0", &says("error")).ok();
+    let path = plugin.data_dir().join("ledger.redb");
+    let whole = std::fs::read(&path).unwrap();
+    let places = whole.windows(container.len()).enumerate().filter(|(_, bytes)| *bytes == container.as_bytes());
+    let mut n_broken = 0;
+    for (place, _) in places {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 1;
+        let [error, ready] = ["error", "ready"].map(|word| {
+            std::fs::write(&path, &bytes).unwrap();
+            plugin.status(&says(word))
+        });
+        assert_eq!(error.stdout, ready.stdout, "byte {place}");
+        n_broken += usize::from(ready.exit != Some(0));
+    }
+    assert!(n_broken > 0, "no place was ever read");
+}
+
+#[test]
+fn status_refuses_what_an_add_refuses_for_another_way_of_sharing() {
+    let (_folder, plugin) = plugin();
+    let way = |overlapping: bool| {
+        plugin.config(json!({
+            "range": "10.0.0.0/24", "enable_overlapping_ranges": overlapping, "exhausted_status": "ready",
+        }))
+    };
+    for (first, second) in [(true, false), (false, true)] {
+        plugin.add("c1", "eth0", &way(first)).ok();
+        let added = plugin.add("c2", "eth0", &way(second));
+        let (code, refusal) = added.error();
+        assert_eq!(code, 7, "{added:?}");
+        assert!(refusal.contains(&format!("enable_overlapping_ranges = {second}: ")), "{refusal}");
+        assert!(refusal.contains("10.0.0.1") && refusal.contains(&format!("set it to {first}")), "{refusal}");
+        let answer = plugin.status(&way(second));
+        assert_eq!(answer.error(), (50, refusal), "STATUS says what the ADD would say");
+        plugin.status(&way(first)).ok();
+        plugin.del("c1", "eth0", &way(first)).ok();
+        plugin.status(&way(second)).ok();
+    }
+}
+
 // === The folder of the ledger ===
 
 #[test]

@@ -1,10 +1,10 @@
 //! From the engine's errors to CNI's.
 
-use whereabouts_engine::{AllocateError, CheckError, LedgerError, ReadError, ReleaseError, StorageError};
+use whereabouts_engine::{AllocateError, CheckError, LedgerError, ReadError, ReleaseError, Sharing, StorageError};
 
 use crate::cni::CniError;
 use crate::command_line::who_holds;
-use crate::config::Configuration;
+use crate::config::{Configuration, ConfigurationError};
 use crate::stores::ArbiterError;
 
 pub(super) fn ledger_error(error: LedgerError) -> CniError {
@@ -45,6 +45,18 @@ pub(super) fn allocate_error(error: AllocateError, configuration: &Configuration
             CniError::Exhausted { message, details: hint.unwrap_or_default() }
         }
         AllocateError::AlreadyHeld { .. } | AllocateError::NotInPool { .. } => CniError::Held { message },
+        AllocateError::Sharing { pool, asked, address } => {
+            let is_shared = asked == Sharing::Shared;
+            CniError::Configuration(ConfigurationError::value(
+                "enable_overlapping_ranges",
+                is_shared.to_string(),
+                format!(
+                    "pool {pool} is asked for as {asked}, but {address} and perhaps others of it are still held as {}",
+                    asked.other()
+                ),
+                format!("release them first, or set it to {} in every network that has this range", !is_shared),
+            ))
+        }
         AllocateError::Busy { .. } | AllocateError::Superseded => CniError::Busy { message },
         AllocateError::Store(error) => read_error(error),
         _ => CniError::Storage { message, details: String::new() },

@@ -1,7 +1,9 @@
 //! STATUS: whether an ADD would be served.
 
+use whereabouts_engine::AllocateError;
+
 use super::add::wants;
-use super::errors::arbiter_error;
+use super::errors::{allocate_error, arbiter_error};
 use crate::cni::{CniError, StatusRequest};
 use crate::config::ExhaustedStatus;
 use crate::log;
@@ -11,13 +13,17 @@ use crate::stores::{Arbiter, Purpose};
 pub(super) fn status(request: &StatusRequest) -> Result<(), CniError> {
     log::warn_all(&request.warnings);
     let configuration = &request.configuration;
+    let spares_full = configuration.exhausted_status == ExhaustedStatus::Ready;
     let not_ready = |error: &dyn std::fmt::Display| CniError::NotReady { message: error.to_string() };
     let arbiter = Arbiter::open(&configuration.host, &configuration.datastore, Purpose::Prepare)
         .map_err(|error| not_ready(&arbiter_error(error)))?;
     for room in arbiter.has_room(&wants(configuration)?).map_err(|error| not_ready(&arbiter_error(error)))? {
         match room {
-            Err(error) if configuration.exhausted_status == ExhaustedStatus::Error => return Err(not_ready(&error)),
-            Err(error) => tracing::warn!(%error, "an ADD would fail"),
+            // Only this passes by itself, as containers go.
+            Err(error @ AllocateError::RangeFull { .. }) if spares_full => {
+                tracing::warn!(%error, "an ADD would fail");
+            }
+            Err(error) => return Err(not_ready(&allocate_error(error, configuration))),
             Ok(()) => {}
         }
     }

@@ -141,7 +141,7 @@ impl Ledger {
         self.change(async |host| host.collect(list).await)
     }
 
-    /// Says for each want whether an allocation would find an address now, without taking it.
+    /// Says for each want whether an allocation would be allowed and find an address now, without taking it.
     ///
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be used.

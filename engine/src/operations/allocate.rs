@@ -330,7 +330,11 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     }
 
     /// Refuses an address outside its pool, and a pool that is in use in the other way.
-    async fn check_want(&self, want: &Want, sharings: &mut BTreeSet<(Pool, Sharing)>) -> Result<(), AllocateError> {
+    pub(super) async fn check_want(
+        &self,
+        want: &Want,
+        sharings: &mut BTreeSet<(Pool, Sharing)>,
+    ) -> Result<(), AllocateError> {
         if let Some(asked) = want.exactly
             && !want.pool.cidr().contains(&asked.to_ip())
         {

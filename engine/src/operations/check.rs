@@ -1,5 +1,7 @@
 //! Check: whether an attachment still holds the addresses that it was given.
 
+use std::collections::BTreeSet;
+
 use super::Host;
 use super::allocate::{AllocateError, Want};
 use super::environment::Environment;
@@ -65,15 +67,20 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         Ok(answers)
     }
 
-    /// Says for each want whether an allocation would find an address now.
+    /// Says for each want whether an allocation would be allowed and find an address now.
     ///
     /// # Errors
     /// [`StorageError`] when the ledger cannot be used.
     pub async fn has_room(&self, wants: &[Want]) -> Result<Vec<Result<(), AllocateError>>, StorageError> {
         let mut working = Working::new(self);
+        let mut sharings = BTreeSet::new();
         let mut answers = Vec::with_capacity(wants.len());
         for want in wants {
-            answers.push(match working.lowest_free(&want.space(), &want.view).await {
+            let found = match self.check_want(want, &mut sharings).await {
+                Ok(()) => working.lowest_free(&want.space(), &want.view).await,
+                Err(error) => Err(error),
+            };
+            answers.push(match found {
                 Ok(Some(_)) => Ok(()),
                 Ok(None) => Err(want.full()),
                 Err(AllocateError::Storage(error)) => return Err(error),
