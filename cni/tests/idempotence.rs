@@ -334,6 +334,18 @@ fn a_requested_address_replaces_the_choice() {
     assert_eq!(plugin.add("c4", "eth0", &cni(json!(["10.0.0.77"]))).addresses()[0], "10.0.0.77/24");
 }
 
+/// One address cannot be both: a request replaces the choice of a range, a static address comes on top of it.
+#[test]
+fn a_requested_address_that_is_static_too_is_named() {
+    let (_folder, plugin) = plugin();
+    let ipam = json!({ "range": "10.0.0.0/24", "addresses": [{ "address": "10.0.0.7/24" }] });
+    let asks = |ip: &str| with(&plugin.config(ipam.clone()), "args", json!({ "cni": { "ips": [ip] } }));
+    let answer = plugin.add("c1", "eth0", &asks("10.0.0.7"));
+    fails(&answer, 7, &["args.cni.ips[0] = 10.0.0.7", "addresses[0].address = 10.0.0.7/24", "another address"]);
+    assert!(!plugin.data_dir().join("ledger.redb").exists());
+    assert_eq!(plugin.add("c1", "eth0", &asks("10.0.0.8")).addresses(), ["10.0.0.8/24", "10.0.0.7/24"]);
+}
+
 /// The container that has one address asks for another one.
 #[test]
 fn a_container_may_ask_for_another_address_than_it_has() {
@@ -445,6 +457,31 @@ fn the_gateway_is_not_handed_out() {
     let (_f, p) = plugin();
     let answer = p.add("c1", "eth0", &p.config(json!({ "range": "fd00::/64", "gateway": "fd00::1" })));
     assert_eq!((answer.address().as_str(), &answer.ok()["ips"][0]["gateway"]), ("fd00::2/64", &json!("fd00::1")));
+}
+
+/// The gateway of a static address serves somebody too, wherever it was named.
+#[test]
+fn the_gateway_of_a_static_address_is_not_handed_out() {
+    let ipam = |exclude_gateway: bool| {
+        json!({
+            "range": "10.0.0.0/29", "range_end": "10.0.0.3", "exclude_gateway": exclude_gateway,
+            "addresses": [{ "address": "10.9.0.7/8", "gateway": "10.0.0.1" }],
+        })
+    };
+    let first = |plugin: &Plugin, exclude_gateway: bool| {
+        plugin.add("c1", "eth0", &plugin.config(ipam(exclude_gateway))).addresses()
+    };
+    let (_f, p) = plugin();
+    assert_eq!(first(&p, true), ["10.0.0.2/29", "10.9.0.7/8"]);
+    let asks = with(&p.config(ipam(true)), "args", json!({ "cni": { "ips": ["10.0.0.1"] } }));
+    fails(&p.add("c2", "eth0", &asks), 7, &["args.cni.ips[0] = 10.0.0.1", "a gateway"]);
+    let (_f, p) = plugin();
+    assert_eq!(first(&p, false), ["10.0.0.1/29", "10.9.0.7/8"]);
+    let (_f, p) = plugin();
+    let config = p.range("10.0.0.0/29");
+    let arguments = "IgnoreUnknown=1;IP=10.9.0.7/8;GATEWAY=10.0.0.1";
+    let answer = add(&p, "c1", "eth0", &config).env("CNI_ARGS", arguments).run();
+    assert_eq!(answer.addresses(), ["10.0.0.2/29", "10.9.0.7/8"]);
 }
 
 #[test]

@@ -31,11 +31,11 @@ pub struct RequestedAddress {
     pub range: usize,
 }
 
-/// The static addresses: those of the configuration first, then those of CNI_ARGS.
+/// The static addresses: those of the configuration first, then those of CNI_ARGS. In which ranges they lie is told by
+/// [`place_static_addresses`]: the ranges leave out their gateways, so they are read first.
 pub(crate) fn static_addresses(
     configured: Vec<RawAddress>,
     arguments: &StaticArguments,
-    ranges: &[RangeConfiguration],
     warnings: &mut Vec<Warning>,
 ) -> Result<Vec<StaticAddress>, ConfigurationError> {
     let mut found: Vec<StaticAddress> = Vec::new();
@@ -44,8 +44,7 @@ pub(crate) fn static_addresses(
             warnings.push(Warning::new(key, address.to_string(), "is named twice and added to the result once"));
             return;
         }
-        let range = ranges.iter().position(|range| range.covers(Address::from(address.addr())));
-        found.push(StaticAddress { key, address, gateway, range });
+        found.push(StaticAddress { key, address, gateway, range: None });
     };
     for RawAddress { key, address, gateway } in configured {
         let gateway = gateway.filter(|text| !text.is_empty()).map(|text| {
@@ -78,10 +77,18 @@ pub(crate) fn static_addresses(
     Ok(found)
 }
 
+/// Says of each static address in which range it lies.
+pub(crate) fn place_static_addresses(addresses: &mut [StaticAddress], ranges: &[RangeConfiguration]) {
+    for fixed in addresses {
+        fixed.range = ranges.iter().position(|range| range.covers(Address::from(fixed.address.addr())));
+    }
+}
+
 /// The requested addresses, each with the range that can give it.
 pub(crate) fn requested_addresses(
     typed: &[(String, String)],
     ranges: &[RangeConfiguration],
+    static_addresses: &[StaticAddress],
 ) -> Result<Vec<RequestedAddress>, ConfigurationError> {
     let mut found: Vec<RequestedAddress> = Vec::new();
     for (key, text) in typed {
@@ -96,6 +103,10 @@ pub(crate) fn requested_addresses(
         if found.iter().any(|other| other.address == address) {
             continue;
         }
+        if let Some(fixed) = static_addresses.iter().find(|fixed| Address::from(fixed.address.addr()) == address) {
+            let problem = format!("is a static address already ({} = {})", fixed.key, fixed.address);
+            return wrong(problem, "request another address, or remove one of the two");
+        }
         let able = |range: &RangeConfiguration| range.view().contains(address);
         let is_free = |index: usize| found.iter().all(|other| other.range != index);
         let choice = ranges.iter().enumerate().find(|(index, range)| able(range) && is_free(*index));
@@ -105,7 +116,8 @@ pub(crate) fn requested_addresses(
             let problem = format!("each range gives one address, and {} gives another requested one", range.typed());
             return wrong(problem, "request one address of each range, or add a range");
         } else if let Some(range) = ranges.iter().find(|range| range.covers(address)) {
-            let problem = format!("{address} is never assigned from {}: excluded, or at an edge", range.typed());
+            let problem =
+                format!("{address} is never assigned from {}: excluded, a gateway, or at an edge", range.typed());
             return wrong(problem, "request an address that the range may assign, or change the excludes");
         } else {
             let all: Vec<&str> = ranges.iter().map(RangeConfiguration::typed).collect();

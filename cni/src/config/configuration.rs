@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use whereabouts_engine::{Address, Family};
 
-use super::addresses::{requested_addresses, static_addresses};
+use super::addresses::{place_static_addresses, requested_addresses, static_addresses};
 use super::host_settings::seconds;
 use super::merge::merge;
 use super::network::one_of;
@@ -219,12 +219,24 @@ impl Configuration {
         let leader = LeaderTimings::resolve(&raw, warnings);
         let gateway = raw.gateway.as_deref().filter(|text| !text.is_empty());
         let gateway = gateway.map(|text| read_gateway("gateway", text)).transpose()?;
+        warn_about_no_effect(&raw, warnings);
+        let typed_requests = network.requested()?;
+        // What CNI_ARGS says is not looked at where the configuration carries the same thing.
+        let mut arguments = arguments.clone();
+        if !typed_requests.is_empty()
+            && let Some(ip) = std::mem::take(&mut arguments).ip
+        {
+            let text = "has no effect, because args.cni.ips or runtimeConfig.ips ask for addresses";
+            warnings.push(Warning::new("CNI_ARGS IP", ip, text));
+        }
+        let mut static_addresses = static_addresses(raw.addresses.unwrap_or_default(), &arguments, warnings)?;
+        let other_gateways: Vec<Address> = static_addresses.iter().filter_map(|fixed| fixed.gateway).collect();
         let defaults = RangeDefaults {
             gateway,
+            other_gateways: &other_gateways,
             exclude_gateway: raw.exclude_gateway.unwrap_or(true),
             enable_l3: raw.enable_l3.unwrap_or(false),
         };
-        warn_about_no_effect(&raw, warnings);
         let exhausted_status = match raw.exhausted_status.as_deref().filter(|typed| !typed.is_empty()) {
             Some(typed) => {
                 let known = [("error", ExhaustedStatus::Error), ("ready", ExhaustedStatus::Ready)];
@@ -271,17 +283,8 @@ impl Configuration {
         }
         warn_about_gateway(gateway, &ranges, warnings);
 
-        let requested = network.requested()?;
-        // What CNI_ARGS says is not looked at where the configuration carries the same thing.
-        let mut arguments = arguments.clone();
-        if !requested.is_empty()
-            && let Some(ip) = std::mem::take(&mut arguments).ip
-        {
-            let text = "has no effect, because args.cni.ips or runtimeConfig.ips ask for addresses";
-            warnings.push(Warning::new("CNI_ARGS IP", ip, text));
-        }
-        let requested = requested_addresses(&requested, &ranges)?;
-        let static_addresses = static_addresses(raw.addresses.unwrap_or_default(), &arguments, &ranges, warnings)?;
+        place_static_addresses(&mut static_addresses, &ranges);
+        let requested = requested_addresses(&typed_requests, &ranges, &static_addresses)?;
         let sticky_name = network.argument("podname")?;
         let sticky_name = sticky_name.map(|(key, name)| StickyName::new(&key, name)).transpose()?;
         Ok(Self {

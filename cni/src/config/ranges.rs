@@ -17,8 +17,10 @@ pub struct RangeConfiguration {
 
 /// What holds for all ranges of a configuration.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RangeDefaults {
+pub(crate) struct RangeDefaults<'a> {
     pub(crate) gateway: Option<Address>,
+    /// The gateways of static addresses, which are in use as others are.
+    pub(crate) other_gateways: &'a [Address],
     pub(crate) exclude_gateway: bool,
     pub(crate) enable_l3: bool,
 }
@@ -35,7 +37,7 @@ struct RangeText {
 impl RangeConfiguration {
     pub(crate) fn new(
         raw: RawRange,
-        defaults: RangeDefaults,
+        defaults: RangeDefaults<'_>,
         warnings: &mut Vec<Warning>,
     ) -> Result<Self, ConfigurationError> {
         let RangeText { network, ends } = RangeText::parse(&raw.key, &raw.range)?;
@@ -64,6 +66,7 @@ impl RangeConfiguration {
         let own_gateway = own_gateway.map(|(key, value)| read_gateway(key, value)).transpose()?;
         if defaults.exclude_gateway {
             spec.gateways.extend(own_gateway.into_iter().chain(defaults.gateway));
+            spec.gateways.extend(defaults.other_gateways);
         }
         if raw.enable_l3.unwrap_or(defaults.enable_l3) {
             spec.edges = Edges::Usable;
