@@ -17,6 +17,7 @@ pub use self::environment::{Command, Environment, EnvironmentError, VARIABLES, V
 pub use self::error::{CniError, ErrorCode, ErrorObject};
 pub use self::netns::{NamespaceError, refuse_own_namespace};
 pub use self::previous_result::{PreviousAddress, PreviousResult, PreviousResultError};
+pub(crate) use self::request::load_for_add;
 pub use self::request::{
     AddRequest, Attachment, CheckRequest, CollectRequest, DeleteRequest, Incoming, Request, StatusRequest,
     ValidAttachment,

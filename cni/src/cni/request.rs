@@ -226,9 +226,8 @@ impl Input<'_> {
         let flat_file = self.flat_file?;
         let loaded = Configuration::load_with(&network, flat_file.as_ref(), &arguments.addresses, &self.surroundings)?;
         let Loaded { configuration, warnings } = with_warnings(self.warnings, loaded);
-        version.can_return(configuration.result_families())?;
-        let pod = arguments.pod.as_ref().map(ToString::to_string);
-        configuration.require_available(pod.as_deref())?;
+        let pod = arguments.pod.as_ref().map(|pod| format!("a call for the Kubernetes pod {pod}"));
+        can_serve(&configuration, version, pod.as_deref())?;
         Ok(AddRequest { attachment, pod: arguments.pod, netns, configuration, warnings })
     }
 
@@ -273,6 +272,25 @@ impl Input<'_> {
 fn with_warnings(mut warnings: Vec<Warning>, mut loaded: Loaded) -> Loaded {
     warnings.append(&mut loaded.warnings);
     Loaded { warnings, ..loaded }
+}
+
+/// Reads a configuration as an ADD without CNI_ARGS would, for people who want to know beforehand whether it would work.
+/// `use_for_pods` is as in [`Configuration::require_available`].
+pub(crate) fn load_for_add(
+    network: &NetworkConfiguration,
+    use_for_pods: Option<&str>,
+    surroundings: &Surroundings,
+) -> Result<Loaded, CniError> {
+    let (_, version) = check_head(network, Command::Add)?;
+    let loaded = Configuration::load(network, &Arguments::default().addresses, surroundings)?;
+    can_serve(&loaded.configuration, version, use_for_pods)?;
+    Ok(loaded)
+}
+
+/// Whether an ADD of this version can be served with the configuration, as far as that is known without the ledger.
+fn can_serve(configuration: &Configuration, version: SpecVersion, use_for_pods: Option<&str>) -> Result<(), CniError> {
+    version.can_return(configuration.result_families())?;
+    Ok(configuration.require_available(use_for_pods)?)
 }
 
 /// What every verb but DEL asks of a configuration: a well-formed name, and a version that has the verb.

@@ -1,75 +1,85 @@
 //! `check-config`: what a network configuration means, before a container depends on it.
 
-use std::collections::BTreeMap;
+mod overlaps;
+
 use std::fmt::Write;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
+use self::overlaps::Overlaps;
 use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::typed::CheckConfig;
-use crate::cni::Environment;
-use crate::config::{Configuration, Datastore, Loaded, RangeConfiguration, StaticArguments, read_documents};
-
-/// Who uses a range: file and network, for each network name and CIDR.
-type Users = BTreeMap<(String, String), Vec<String>>;
+use crate::cni::{Environment, load_for_add};
+use crate::config::{Datastore, Document, Loaded, RangeConfiguration, read_documents};
 
 pub(super) fn check_config(typed: &CheckConfig, environment: &Environment, output: &Output) -> Result<Exit, Failure> {
-    let mut users = Users::new();
-    let mut is_sound = true;
+    let mut overlaps = Overlaps::default();
+    let mut exit = Exit::Success;
     for file in &typed.files {
-        is_sound &= check_file(file, environment, output, &mut users)?;
+        match check_file(file, environment, output, &mut overlaps)? {
+            Exit::Success => {}
+            // A file of which nothing is known weighs more than one that is known to be wrong.
+            worse if exit != Exit::Failure => exit = worse,
+            _ => {}
+        }
     }
-    for ((network, range), names) in users.iter().filter(|(_, names)| names.len() > 1) {
-        let of = if network.is_empty() { "the unnamed network".to_owned() } else { format!("network {network}") };
-        output.warn(format_args!("{range} of {of} is shared by {}", names.join(", ")));
+    for sentence in overlaps.sentences() {
+        output.answer(|| json!({ "warning": sentence }), || format!("warning: {sentence}\n"))?;
     }
-    Ok(if is_sound { Exit::Success } else { Exit::Unsound })
+    Ok(exit)
 }
 
-/// Says what the networks of a file mean; whether all of them can be used.
-fn check_file(file: &Path, environment: &Environment, output: &Output, users: &mut Users) -> Result<bool, Failure> {
+/// Says what the networks of a file mean, and what is wrong with them or with the file: the others are still to come.
+fn check_file(
+    file: &Path,
+    environment: &Environment,
+    output: &Output,
+    overlaps: &mut Overlaps,
+) -> Result<Exit, Failure> {
     let name = file.display().to_string();
-    let bytes = std::fs::read(file)
-        .map_err(|error| Failure::new(Exit::Failure, format_args!("cannot read {name}: {error}")))?;
-    let documents = read_documents(&name, &bytes).map_err(|error| Failure::new(Exit::Unsound, error))?;
-    if documents.is_empty() {
-        return Err(Failure::new(Exit::Unsound, format_args!("{name}: no plugin here has whereabouts as its IPAM")));
-    }
-    let mut is_sound = true;
-    for document in documents {
-        let origin = if document.origin.is_empty() { name.clone() } else { format!("{name}: {}", document.origin) };
-        let surroundings = environment.surroundings();
-        let loaded = document.network.and_then(|network| {
-            let loaded = Configuration::load(&network, &StaticArguments::default(), &surroundings)?;
-            loaded.configuration.require_available(None)?;
-            Ok(loaded)
-        });
+    let bytes = match std::fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            tell_error(&name, &format!("cannot be read: {error}; name a file that you may read"), output)?;
+            return Ok(Exit::Failure);
+        }
+    };
+    let documents = match read_documents(&name, &bytes) {
+        Ok(documents) => documents,
+        Err(error) => {
+            tell_error(&name, &error.to_string(), output)?;
+            return Ok(Exit::Unsound);
+        }
+    };
+    let mut exit = Exit::Success;
+    for Document { origin, is_for_pods, network } in documents {
+        let origin = if origin.is_empty() { name.clone() } else { format!("{name}: {origin}") };
+        let use_for_pods = is_for_pods.then_some("a NetworkAttachmentDefinition, which is for Kubernetes pods");
+        let loaded = network
+            .map_err(Into::into)
+            .and_then(|network| load_for_add(&network, use_for_pods, &environment.surroundings()));
         match loaded {
-            Ok(loaded) => tell(&origin, &loaded, output, users)?,
+            Ok(loaded) => {
+                overlaps.add(&origin, &loaded.configuration);
+                tell(&origin, &loaded, output)?;
+            }
             Err(error) => {
-                is_sound = false;
-                output.answer(
-                    || json!({ "file": origin, "error": error.to_string() }),
-                    || format!("{origin}\n  error: {error}\n"),
-                )?;
+                exit = Exit::Unsound;
+                tell_error(&origin, &error.to_string(), output)?;
             }
         }
     }
-    Ok(is_sound)
+    Ok(exit)
 }
 
-fn tell(origin: &str, loaded: &Loaded, output: &Output, users: &mut Users) -> Result<(), Failure> {
+fn tell_error(origin: &str, error: &str, output: &Output) -> Result<(), Failure> {
+    output.answer(|| json!({ "file": origin, "error": error }), || format!("{origin}\n  error: {error}\n"))
+}
+
+fn tell(origin: &str, loaded: &Loaded, output: &Output) -> Result<(), Failure> {
     let Loaded { configuration, warnings } = loaded;
-    let user = configuration.network.clone().unwrap_or_else(|| origin.to_owned());
-    for range in &configuration.ranges {
-        let key = (configuration.network_name.as_str().to_owned(), range.network().to_string());
-        let names = users.entry(key).or_default();
-        if !names.contains(&user) {
-            names.push(user.clone());
-        }
-    }
     output.answer(
         || {
             json!({

@@ -181,14 +181,16 @@ impl Configuration {
         Ok(Loaded { configuration, warnings })
     }
 
-    /// Whether this build can do what is configured, for the pod that is called for, if any (`namespace/name`).
+    /// Whether this build can do what is configured. `use_for_pods` says how Kubernetes pods come into it, if they do:
+    /// "a call for the Kubernetes pod default/web".
     ///
     /// # Errors
     /// [`ConfigurationError::PodWithoutDatastore`], [`ConfigurationError::DatastoreNotAvailable`] or
     /// [`ConfigurationError::ProviderNotAvailable`]: never anything else is done instead.
-    pub fn require_available(&self, pod: Option<&str>) -> Result<(), ConfigurationError> {
-        if let Some(pod) = pod.filter(|_| self.datastore_origin == DatastoreOrigin::Default) {
-            return Err(ConfigurationError::PodWithoutDatastore { pod: super::warning::shorten(pod) });
+    pub fn require_available(&self, use_for_pods: Option<&str>) -> Result<(), ConfigurationError> {
+        if let Some(use_for_pods) = use_for_pods.filter(|_| self.datastore_origin == DatastoreOrigin::Default) {
+            let use_for_pods = super::warning::shorten_text(use_for_pods);
+            return Err(ConfigurationError::PodWithoutDatastore { use_for_pods });
         }
         self.datastore.require_available(self.datastore_origin)?;
         match (&self.provider, &self.pool) {

@@ -11,6 +11,8 @@ use super::{ConfigurationError, INPUT_LIMIT, Json, NetworkConfiguration, Object}
 pub struct Document {
     /// Where in the file: empty for a plain conf, else such as `NetworkAttachmentDefinition default/blue, plugins[1]`.
     pub origin: String,
+    /// Whether it is a NetworkAttachmentDefinition, which only pods of a cluster use.
+    pub is_for_pods: bool,
     /// The configuration, or why there is none.
     pub network: Result<NetworkConfiguration, ConfigurationError>,
 }
@@ -73,7 +75,7 @@ fn collect(json: &Json, documents: &mut Vec<Document>) {
             collect(item, documents);
         }
     } else if kind.is_empty() {
-        collect_network(object.clone(), String::new(), documents);
+        collect_network(object.clone(), String::new(), false, documents);
     }
 }
 
@@ -92,9 +94,9 @@ fn collect_attachment_definition(definition: &Object, documents: &mut Vec<Docume
             if object.get("name").is_none() {
                 object.insert("name", Json::String(name.to_owned()));
             }
-            collect_network(object, origin, documents);
+            collect_network(object, origin, true, documents);
         }
-        Err(error) => documents.push(Document { origin, network: Err(error) }),
+        Err(error) => documents.push(Document { origin, is_for_pods: true, network: Err(error) }),
     }
 }
 
@@ -112,9 +114,9 @@ fn read_attachment_definition(definition: &Object) -> Result<NetworkConfiguratio
     NetworkConfiguration::parse(config.as_bytes())
 }
 
-fn collect_network(object: Object, origin: String, documents: &mut Vec<Document>) {
+fn collect_network(object: Object, origin: String, is_for_pods: bool, documents: &mut Vec<Document>) {
     let Some(plugins) = object.get("plugins").and_then(Json::as_array) else {
-        documents.push(Document { origin, network: Ok(object.into()) });
+        documents.push(Document { origin, is_for_pods, network: Ok(object.into()) });
         return;
     };
     let separator = if origin.is_empty() { "" } else { ", " };
@@ -131,15 +133,18 @@ fn collect_network(object: Object, origin: String, documents: &mut Vec<Document>
         }
         let network = NetworkConfiguration::from(plugin);
         match network.ipam() {
-            Ok(_) => documents
-                .push(Document { origin: format!("{origin}{separator}plugins[{position}]"), network: Ok(network) }),
+            Ok(_) => {
+                let origin = format!("{origin}{separator}plugins[{position}]");
+                documents.push(Document { origin, is_for_pods, network: Ok(network) });
+            }
             // A plugin without addresses, such as tuning, is none of our business.
             Err(ConfigurationError::MissingIpam) => {}
             Err(error) => other = Some(error),
         }
     }
     if documents.len() == before {
-        documents.push(Document { origin, network: Err(other.unwrap_or(ConfigurationError::MissingIpam)) });
+        let error = other.unwrap_or(ConfigurationError::MissingIpam);
+        documents.push(Document { origin, is_for_pods, network: Err(error) });
     }
 }
 

@@ -101,15 +101,15 @@ pub enum ConfigurationError {
          pool and configure its provider"
     )]
     NothingToAssign,
-    /// A Kubernetes pod, and nobody said where its addresses are kept.
+    /// Kubernetes pods, and nobody said where their addresses are kept.
     #[error(
-        "datastore is not set, and this is a call for the Kubernetes pod {pod}: addresses kept on each host alone are \
+        "datastore is not set, and this is {use_for_pods}: addresses kept on each host alone are \
          not unique in a cluster: set kubernetes.kubeconfig to keep them in the cluster, or set \"datastore\": \
          \"local\" where every host has ranges of its own"
     )]
     PodWithoutDatastore {
-        /// Namespace and name.
-        pod: String,
+        /// How pods come into it, with their names where they are known.
+        use_for_pods: String,
     },
     /// A datastore that this program cannot use.
     #[error(
