@@ -356,6 +356,19 @@ fn the_log_goes_to_its_file_and_stdout_stays_clean() {
     let answer = plugin.add("c1", "eth0", &config);
     assert_eq!(answer.address(), "10.0.0.1/24");
     assert!(answer.stderr.contains("/no/such/folder/log"), "{}", answer.stderr);
+    // A path that means something else from each folder names no file at all.
+    let through = format!("{}/../evil.log", plugin.data_dir().display());
+    for path in ["../evil.log", "evil.log", &through] {
+        let config = plugin.config(json!({ "range": "10.0.0.0/24", "log_file": path }));
+        for call in ["ADD", "DEL"].map(|verb| plugin.attachment(verb, "c1", "eth0").stdin(&config)) {
+            let answer = call.run();
+            answer.ok();
+            assert!(answer.stderr.contains("log_file") && answer.stderr.contains(path), "{}", answer.stderr);
+            assert!(answer.stderr.contains("write an absolute path"), "{}", answer.stderr);
+        }
+    }
+    assert!(!folder.path().join("evil.log").exists() && !Path::new("../evil.log").exists());
+    assert!(!Path::new("evil.log").exists());
 }
 
 // === VERSION ===

@@ -210,7 +210,7 @@ impl Environment {
     pub fn container_id(&self) -> Result<&str, EnvironmentError> {
         let id = self.text(CONTAINER_ID)?;
         if id.len() > CONTAINER_ID_LIMIT {
-            return Err(invalid(CONTAINER_ID, id, "longer than 253 bytes"));
+            return Err(invalid(CONTAINER_ID, id, "longer than 253 bytes: use a shorter id"));
         }
         if !is_cni_name(id) {
             let problem = "invalid characters in containerID: use letters, digits, '_', '.' and '-', and begin with a \
@@ -282,7 +282,7 @@ impl Environment {
 
     fn text(&self, name: &'static str) -> Result<&str, EnvironmentError> {
         let value = self.values.get(name).ok_or(EnvironmentError::Missing { names: vec![name] })?;
-        value.to_str().ok_or_else(|| invalid(name, &value.to_string_lossy(), "not UTF-8"))
+        value.to_str().ok_or_else(|| invalid(name, &value.to_string_lossy(), "not UTF-8: set it to text in UTF-8"))
     }
 }
 
@@ -370,7 +370,7 @@ mod tests {
             check("CNI_CONTAINERID", id, Some("invalid characters"));
         }
         check("CNI_CONTAINERID", &"a".repeat(253), None);
-        check("CNI_CONTAINERID", &"a".repeat(254), Some("longer than 253 bytes"));
+        check("CNI_CONTAINERID", &"a".repeat(254), Some("longer than 253 bytes: use a shorter"));
         check("CNI_IFNAME", "eth0.100@x", None);
         check("CNI_IFNAME", &"e".repeat(15), None);
         check("CNI_IFNAME", &"e".repeat(16), Some("too long"));
@@ -390,7 +390,7 @@ mod tests {
         assert!(environment.arguments().unwrap_err().to_string().contains("CNI_ARGS"));
         assert_eq!(environment.check(Command::Del), Ok(()));
         environment.values.insert(CONTAINER_ID, OsString::from_vec(vec![0xff]));
-        assert!(environment.check(Command::Del).unwrap_err().to_string().contains("not UTF-8"));
+        assert!(environment.check(Command::Del).unwrap_err().to_string().contains("not UTF-8: set it to text"));
     }
 
     #[test]

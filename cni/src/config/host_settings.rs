@@ -71,7 +71,7 @@ impl HostSettings {
             problems.push(problem);
             PathBuf::from(DEFAULT_DATA_DIR)
         });
-        let file = raw.log_file.as_deref().filter(|path| !path.is_empty()).map(PathBuf::from);
+        let file = log_file(raw.log_file.as_deref(), warnings);
         let level = match raw.log_level.as_deref().filter(|level| !level.is_empty()) {
             None => LogLevel::default(),
             Some(typed) => LogLevel::parse(typed).unwrap_or_else(|| {
@@ -167,13 +167,32 @@ fn data_dir(
 }
 
 fn check_folder(key: &str, path: &Path) -> Result<PathBuf, ConfigurationError> {
-    let strange = path.components().any(|component| component == Component::ParentDir)
-        || path.as_os_str().as_encoded_bytes().contains(&0);
-    if path.is_absolute() && !strange {
+    if is_plain(path) {
         return Ok(path.to_owned());
     }
     let cure = format!("write an absolute path without .., such as {DEFAULT_DATA_DIR}");
     Err(ConfigurationError::value(key, path.display().to_string(), "is not an absolute path", cure))
+}
+
+/// The plugin runs in whatever folder the runtime does, so that another path would name a file that nobody looks for.
+/// No call fails for its log.
+fn log_file(typed: Option<&str>, warnings: &mut Vec<Warning>) -> Option<PathBuf> {
+    let typed = typed.filter(|path| !path.is_empty())?;
+    let path = PathBuf::from(typed);
+    if is_plain(&path) {
+        return Some(path);
+    }
+    let text = "is not an absolute path, has no effect, and the log goes to standard error; write an absolute path \
+                without .., such as /var/log/whereabouts.log";
+    warnings.push(Warning::new("log_file", typed, text));
+    None
+}
+
+/// Whether the path means the same file from wherever it is looked at, as far as its text tells.
+fn is_plain(path: &Path) -> bool {
+    path.is_absolute()
+        && path.components().all(|component| component != Component::ParentDir)
+        && !path.as_os_str().as_encoded_bytes().contains(&0)
 }
 
 /// A time in whole seconds.

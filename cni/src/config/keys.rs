@@ -46,7 +46,7 @@ pub const IPAM_KEYS: &[Key] = &[
     key("etcd_ca_cert_file", "", "certificate authority of etcd, PEM"),
     key("data_dir", "/var/lib/cni/whereabouts", "folder of the ledger; WHEREABOUTS_DATA_DIR goes before it"),
     key("configuration_path", "", "absolute path of a flat file that is looked for first"),
-    key("log_file", "standard error", "file to which the log is appended"),
+    key("log_file", "standard error", "absolute path of the file to which the log is appended"),
     key("log_level", "verbose", "debug, verbose, error or panic"),
     key("deadline", "30, for DEL 20", "seconds after which a call gives up"),
     key("gc_grace", "60", "seconds for which GC spares a new attachment"),
