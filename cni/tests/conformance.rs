@@ -169,6 +169,66 @@ fn h_rows_edges_of_networks() {
     check("H20", across("ff02::/64", "ff02::ffff:ffff"), 1, Ok("ff02::1:0:0/64"));
 }
 
+/// A nil address exists inside the Go code only; what a user can leave empty is an address that is asked for.
+#[test]
+fn h7_an_empty_address() {
+    let (_folder, plugin) = fresh();
+    for (range, empty) in [("10.0.0.0/24", ""), ("10.0.0.0/24", "/24"), ("fd00::/64", "")] {
+        for key in ["args", "runtimeConfig"] {
+            let mut config = config(&plugin, json!({ "range": range }));
+            config[key] = if key == "args" { json!({ "cni": { "ips": [empty] } }) } else { json!({ "ips": [empty] }) };
+            let answer = plugin.add("h7", "eth0", &config);
+            let (code, message) = answer.error();
+            assert_eq!(code, 7, "H7: {answer:?}");
+            assert!(message.contains("ips[0]") && message.contains("not an IP address"), "H7: {message}");
+        }
+    }
+    assert!(!plugin.data_dir().exists(), "H7: nothing was written");
+}
+
+/// Distances are seen by how many addresses a range has, where its every address counts.
+#[test]
+fn o_rows_distances_and_sums() {
+    let (folder, plugin) = fresh();
+    let check_config = |range: &str| {
+        let file = folder.path().join("o.conf");
+        let config = config(&plugin, json!({ "range": range, "enable_l3": true }));
+        fs::write(&file, config.to_string()).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_whereabouts"));
+        let output = command.env_clear().args(["check-config", "--json"]).arg(file).output().unwrap();
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    for (id, range, n_addresses) in [
+        ("O1", "192.168.1.0-192.168.1.1/24", 2),
+        ("O2", "192.168.3.0-192.168.4.0/16", 257),
+        ("O2", "192.168.1.0-192.168.2.255/16", 512),
+        ("O4", "192.168.2.1-192.168.3.0/16", 256),
+        ("O4", "ff02::1-ff02::100/64", 256),
+        ("O4", "ff02::1-ff02::1:0/64", 65536),
+        ("O7", "192.168.1.1-192.168.2.1/16", 257),
+        ("O7", "2000::1-2000::1:0/64", 65536),
+        ("O8", "fd00::101-fd00::b0b/64", 0x0a0a + 1),
+        ("O8", "fd00::ffff-fd00::1:0/64", 2),
+        ("O10", "fd00::-fd00::1:ffff/64", 0x1_ffff + 1),
+    ] {
+        let told = check_config(range);
+        assert_eq!(told["ranges"][0]["count"], n_addresses.to_string(), "{id}: {told}");
+        let ends = format!(
+            "{}-{}/",
+            told["ranges"][0]["first"].as_str().unwrap(),
+            told["ranges"][0]["last"].as_str().unwrap()
+        );
+        assert!(range.starts_with(&ends), "{id}: {ends}");
+    }
+    for (id, range) in [("O5", "192.168.3.0-ff02::1/64"), ("O6", "ff02::1-192.168.3.0/24")] {
+        let told = check_config(range);
+        let error = told["error"].as_str().unwrap();
+        assert!(error.contains("invalid range start for CIDR") && error.contains("range = "), "{id}: {error}");
+        let answer = plugin.add("o", "eth0", &config(&plugin, json!({ "range": range })));
+        assert_eq!(answer.error().0, 7, "{id}");
+    }
+}
+
 // === 5.3 pkg/config ===
 
 #[test]
@@ -478,6 +538,12 @@ fn f10_a_requested_address() {
     let excluding = json!({ "range": "192.168.1.0/24", "exclude": ["192.168.1.50/32"] });
     assert_eq!(ask("excluded", "192.168.1.50", excluding).error().0, 7, "F10 differs");
     assert_eq!(ask("outside", "192.168.9.50", plain.clone()).error().0, 7, "F10 differs");
+    let from = json!({ "range": "192.168.1.0/24", "range_start": "192.168.1.50" });
+    assert_eq!(ask("below", "192.168.1.49", from.clone()).error().0, 7, "F10 differs");
+    assert_eq!(ask("at-start", "192.168.1.50", from).address(), "192.168.1.50/24", "F10");
+    let to = json!({ "range": "192.168.1.0/24", "range_end": "192.168.1.50" });
+    assert_eq!(ask("above", "192.168.1.51", to.clone()).error().0, 7, "F10 differs");
+    assert_eq!(ask("below-end", "192.168.1.49", to).address(), "192.168.1.49/24", "F10");
     // F12: the address that the container has already.
     assert_eq!(ask("free", "192.168.1.100", plain).address(), "192.168.1.100/24", "F12");
 }

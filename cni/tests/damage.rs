@@ -64,7 +64,8 @@ fn config(plugin: &Plugin) -> Value {
     plugin.config(json!({ "ipRanges": [{ "range": "10.0.0.0/24" }, { "range": "fd00::/64" }], "deadline": 5 }))
 }
 
-/// The answer is a success, or an error that names a file of the ledger and a cure.
+/// The answer is a success, or an error that says what is wrong with the ledger, names its file and a cure. Anything
+/// else that may go wrong in a test is no answer to damage.
 #[track_caller]
 fn answered(answer: &Answer, plugin: &Plugin, what: &str) -> bool {
     assert!(!answer.stdout.contains("panicked"), "{what}: {answer:#?}");
@@ -75,13 +76,13 @@ fn answered(answer: &Answer, plugin: &Plugin, what: &str) -> bool {
     let (code, message) = answer.error();
     // What a runtime shows: the message, and behind it the details.
     let message = format!("{message}; {}", answer.json.as_ref().unwrap()["details"].as_str().unwrap_or_default());
-    assert!([5, 50, 102].contains(&code), "{what}: {answer:#?}");
-    if code == 5 {
-        let file = plugin.data_dir().join("ledger.redb");
-        assert!(message.contains(file.to_str().unwrap()), "{what}: the error names no file: {message}");
-        let cures = ["move", "whereabouts", "restore", "use the version"];
-        assert!(cures.iter().any(|cure| message.contains(cure)), "{what}: the error has no cure: {message}");
-    }
+    assert_eq!(code, 5, "{what}: {answer:#?}");
+    let file = plugin.data_dir().join("ledger.redb");
+    assert!(message.contains(file.to_str().unwrap()), "{what}: the error names no file: {message}");
+    let damages = ["is damaged", "was truncated", "is not a ledger", "has format", "the ledger cannot be"];
+    assert!(damages.iter().any(|damage| message.contains(damage)), "{what}: the error tells no damage: {message}");
+    let cures = ["move the file away", "move it", "`whereabouts verify`", "use the version"];
+    assert!(cures.iter().any(|cure| message.contains(cure)), "{what}: the error has no cure: {message}");
     false
 }
 
@@ -109,10 +110,9 @@ fn live_with(whole: &Whole, plugin: &Plugin, what: &str) -> bool {
     };
     add("new", &mut holders);
     add("c1", &mut holders);
-    let answer = plugin.del("c3", "eth0", &config);
-    if answered(&answer, plugin, what) {
-        holders.remove("c3");
-    }
+    // Freed or queued: nothing keeps DEL from succeeding.
+    plugin.del("c3", "eth0", &config).ok();
+    holders.remove("c3");
     add("newer", &mut holders);
     add("c4", &mut holders);
     is_untouched
