@@ -277,6 +277,29 @@ fn a_queued_release_does_not_free_what_was_added_since() {
     assert_eq!(addresses(&plugin), ["10.0.0.1", "10.0.0.2"]);
 }
 
+/// The release was carried out and the queue could not be emptied, as in a crash between the two. What is carried out
+/// again frees what was held then, and nothing that was added since.
+#[test]
+fn a_release_that_is_carried_out_twice_frees_nothing_newer() {
+    let (_folder, plugin) = plugin();
+    let config = plugin.config(json!({ "range": "10.0.0.0/24", "deadline": 1 }));
+    plugin.add("c1", "eth0", &config).ok();
+    plugin.add("gone", "eth0", &config).ok();
+    let lock = File::open(plugin.data_dir().join("ledger.redb.lock")).unwrap();
+    flock(lock.as_fd(), FlockOperation::LockExclusive).unwrap();
+    for name in ["c1", "gone"] {
+        assert!(succeeds(del(&plugin, name).stdin(&config)).contains("queued"));
+    }
+    drop(lock);
+    let spool = plugin.data_dir().join("ledger.redb.spool");
+    let queued = fs::read(&spool).unwrap();
+    assert_eq!(plugin.add("c1", "eth0", &config).address(), "10.0.0.1/24");
+    assert_eq!(addresses(&plugin), ["10.0.0.1"], "both were carried out before");
+    fs::write(&spool, queued).unwrap();
+    assert_eq!(plugin.add("c2", "eth0", &config).address(), "10.0.0.2/24");
+    assert_eq!(held(&plugin), [("10.0.0.1".into(), "c1".into()), ("10.0.0.2".into(), "c2".into())].into());
+}
+
 #[test]
 fn a_damaged_ledger_is_told_and_del_is_queued() {
     let (_folder, plugin) = plugin();
