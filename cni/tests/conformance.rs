@@ -311,6 +311,7 @@ fn l_rows_logging() {
     let answer = plugin.add("c1", "eth0", &config(&plugin, json!({ "range": "10.0.0.0/24", "log_level": "XXXX" })));
     answer.ok();
     assert!(answer.stderr.contains("XXXX") && answer.stderr.contains("allocated"), "L2: {}", answer.stderr);
+    assert_eq!(answer.stderr.matches("XXXX").count(), 1, "L2: told once: {}", answer.stderr);
 }
 
 // === 5.5 cmd/whereabouts_test ===

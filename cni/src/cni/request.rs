@@ -173,6 +173,9 @@ impl Incoming {
             Command::Status => input.status(),
             Command::Version => Ok(Request::Version),
         };
+        // What the whole configuration says is not said twice.
+        let told = request.as_ref().map_or(&[][..], Request::warnings);
+        lossy.warnings.retain(|warning| !told.contains(warning));
         Self { version: version.unwrap_or(SpecVersion::NEWEST), lossy, request }
     }
 
@@ -201,6 +204,19 @@ fn flat_file_of_host(
         format!("{error}; until then data_dir and the log come from {source}"),
     ));
     instead
+}
+
+// === impl Request ===
+
+impl Request {
+    fn warnings(&self) -> &[Warning] {
+        match self {
+            Self::Add(add) => &add.warnings,
+            Self::Check(check) => &check.add.warnings,
+            Self::Status(status) => &status.warnings,
+            Self::Delete(_) | Self::Collect(_) | Self::Version => &[],
+        }
+    }
 }
 
 // === impl Input ===
