@@ -1,7 +1,8 @@
 //! The record of a block: its used set, then the leases in the order of the set, in columns.
 //!
 //! The set is the key column: no offset is stored twice, and nothing can disagree. Names that many leases share
-//! (interfaces, namespaces, nodes, networks, pools, boots) stand once, in dictionaries.
+//! (interfaces, namespaces, nodes, networks, pools, boots) stand once, in dictionaries. What nobody can guess (operation
+//! ids, the digits of container ids and UIDs) stands last, so that the rest can be packed well.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -30,8 +31,7 @@ pub(crate) struct StoredBlock {
     /// The columns, each as long as `used`; numbers are places in a dictionary, and where a value may be missing,
     /// 0 stands for that and `n` for place `n − 1`.
     states: Vec<StoredState>,
-    operations: Vec<[u8; 8]>,
-    containers: Vec<StoredText>,
+    containers: Vec<StoredBlockText>,
     interfaces: Vec<u32>,
     networks: Vec<u32>,
     owners: Vec<StoredBlockOwner>,
@@ -44,6 +44,18 @@ pub(crate) struct StoredBlock {
     since_after: Vec<u64>,
     /// Leases that other nodes took over, by offset, the newest first: nearly always none.
     covered: Vec<StoredCovered>,
+    operations: Vec<[u8; 8]>,
+    /// The digits of the containers' ids and of the pods' UIDs, lease by lease.
+    digits: Vec<u8>,
+}
+
+/// A text whose digits stand apart.
+#[derive(Debug, PartialEq, SchemaWrite, SchemaRead)]
+enum StoredBlockText {
+    Plain(String),
+    /// So many bytes of hexadecimal digits.
+    Hex(u32),
+    Uuid,
 }
 
 #[derive(Debug, PartialEq, SchemaWrite, SchemaRead)]
@@ -65,8 +77,11 @@ enum StoredBlockOwner {
 struct StoredBlockPod {
     namespace: u32,
     name: String,
-    uid: Option<StoredText>,
+    uid: Option<StoredBlockText>,
 }
+
+/// The digits that are still to be read.
+struct Digits<'d>(&'d [u8]);
 
 /// Values in the order of first use, and where each is.
 struct Dictionary<T> {
@@ -140,41 +155,80 @@ fn at_option<T: Clone>(values: &[T], place: u32) -> Result<Option<T>, CodecError
     place.checked_sub(1).map(|place| at(values, place)).transpose()
 }
 
-// === impl StoredBlockOwner ===
+// === impl StoredBlockText ===
 
-impl StoredBlockPod {
-    fn new<'l>(pod: &'l Pod, texts: &mut Dictionary<&'l str>) -> Result<Self, CodecError> {
-        Ok(Self {
-            namespace: texts.place(&pod.namespace)?,
-            name: (*pod.name).to_owned(),
-            uid: pod.uid.as_deref().map(StoredText::from),
+impl StoredBlockText {
+    fn new(text: &str, digits: &mut Vec<u8>) -> Result<Self, CodecError> {
+        Ok(match StoredText::from(text) {
+            StoredText::Plain(text) => Self::Plain(text),
+            StoredText::Hex(bytes) => {
+                digits.extend_from_slice(&bytes);
+                Self::Hex(u32::try_from(bytes.len()).map_err(malformed)?)
+            }
+            StoredText::Uuid(bytes) => {
+                digits.extend_from_slice(&bytes);
+                Self::Uuid
+            }
         })
     }
 
-    fn into_pod(self, texts: &[Arc<str>]) -> Result<Pod, CodecError> {
-        Ok(Pod { namespace: at(texts, self.namespace)?, name: self.name.into(), uid: self.uid.map(Arc::from) })
+    fn into_text(self, digits: &mut Digits<'_>) -> Result<Arc<str>, CodecError> {
+        Ok(match self {
+            Self::Plain(text) => StoredText::Plain(text),
+            Self::Hex(n) => StoredText::Hex(digits.take(usize::try_from(n).map_err(malformed)?)?.to_vec()),
+            Self::Uuid => StoredText::Uuid(digits.take(16)?.try_into().map_err(malformed)?),
+        }
+        .into())
+    }
+}
+
+impl<'d> Digits<'d> {
+    fn take(&mut self, n: usize) -> Result<&'d [u8], CodecError> {
+        let (taken, left) = self.0.split_at_checked(n).ok_or_else(|| malformed("digits of a block are missing"))?;
+        self.0 = left;
+        Ok(taken)
+    }
+}
+
+// === impl StoredBlockOwner ===
+
+impl StoredBlockPod {
+    fn new<'l>(pod: &'l Pod, texts: &mut Dictionary<&'l str>, digits: &mut Vec<u8>) -> Result<Self, CodecError> {
+        Ok(Self {
+            namespace: texts.place(&pod.namespace)?,
+            name: (*pod.name).to_owned(),
+            uid: pod.uid.as_deref().map(|uid| StoredBlockText::new(uid, digits)).transpose()?,
+        })
+    }
+
+    fn into_pod(self, texts: &[Arc<str>], digits: &mut Digits<'_>) -> Result<Pod, CodecError> {
+        Ok(Pod {
+            namespace: at(texts, self.namespace)?,
+            name: self.name.into(),
+            uid: self.uid.map(|uid| uid.into_text(digits)).transpose()?,
+        })
     }
 }
 
 impl StoredBlockOwner {
-    fn new<'l>(owner: &'l Owner, texts: &mut Dictionary<&'l str>) -> Result<Self, CodecError> {
+    fn new<'l>(owner: &'l Owner, texts: &mut Dictionary<&'l str>, digits: &mut Vec<u8>) -> Result<Self, CodecError> {
         Ok(match owner {
             Owner::Container => Self::Container,
-            Owner::Pod(pod) => Self::Pod(StoredBlockPod::new(pod, texts)?),
+            Owner::Pod(pod) => Self::Pod(StoredBlockPod::new(pod, texts, digits)?),
             Owner::Sticky { name, pod } => {
-                let pod = pod.as_ref().map(|pod| StoredBlockPod::new(pod, texts)).transpose()?;
+                let pod = pod.as_ref().map(|pod| StoredBlockPod::new(pod, texts, digits)).transpose()?;
                 Self::Sticky((**name).to_owned(), pod)
             }
             Owner::Named(name) => Self::Named((**name).to_owned()),
         })
     }
 
-    fn into_owner(self, texts: &[Arc<str>]) -> Result<Owner, CodecError> {
+    fn into_owner(self, texts: &[Arc<str>], digits: &mut Digits<'_>) -> Result<Owner, CodecError> {
         Ok(match self {
             Self::Container => Owner::Container,
-            Self::Pod(pod) => Owner::Pod(pod.into_pod(texts)?),
+            Self::Pod(pod) => Owner::Pod(pod.into_pod(texts, digits)?),
             Self::Sticky(name, pod) => {
-                Owner::Sticky { name: name.into(), pod: pod.map(|pod| pod.into_pod(texts)).transpose()? }
+                Owner::Sticky { name: name.into(), pod: pod.map(|pod| pod.into_pod(texts, digits)).transpose()? }
             }
             Self::Named(name) => Owner::Named(name.into()),
         })
@@ -196,15 +250,16 @@ impl Record for Block {
         let (mut lease_boots, mut lease_pools, mut providers) = (Column::of(n), Column::of(n), Column::of(n));
         let (mut states, mut operations) = (Vec::with_capacity(n), Vec::with_capacity(n));
         let (mut containers, mut owners) = (Vec::with_capacity(n), Vec::with_capacity(n));
+        let mut digits = Vec::with_capacity(n.saturating_mul(48));
         let since = self.iter().map(|(_, lease)| lease.since).min().unwrap_or(0);
         let mut since_after = Vec::with_capacity(n);
         for (_, lease) in self.iter() {
             states.push(lease.state.into());
             operations.push(lease.operation.to_bytes());
-            containers.push((&*lease.attachment.container).into());
+            containers.push(StoredBlockText::new(&lease.attachment.container, &mut digits)?);
             interfaces.push(&mut texts, &*lease.attachment.interface)?;
             networks.push(&mut texts, &*lease.attachment.network)?;
-            owners.push(StoredBlockOwner::new(&lease.owner, &mut texts)?);
+            owners.push(StoredBlockOwner::new(&lease.owner, &mut texts, &mut digits)?);
             nodes.push(&mut texts, &*lease.node)?;
             lease_boots.push_option(&mut boots, lease.boot)?;
             lease_pools.push(&mut pools, lease.pool.trunc())?;
@@ -220,7 +275,6 @@ impl Record for Block {
             boots: boots.values.into_iter().map(BootId::to_bytes).collect(),
             pools: pools.values.into_iter().map(StoredNet::from).collect(),
             states,
-            operations,
             containers,
             interfaces: interfaces.places,
             networks: networks.places,
@@ -235,6 +289,8 @@ impl Record for Block {
                 .covered()
                 .map(|(offset, lease)| StoredCovered { offset: offset.get(), lease: lease.into() })
                 .collect(),
+            operations,
+            digits,
         })
     }
 
@@ -260,6 +316,7 @@ impl Record for Block {
         if columns.iter().any(|&rows| rows != n) {
             return Err(malformed("the columns of a block are not as long as its used set"));
         }
+        let mut digits = Digits(&stored.digits);
         let mut states = stored.states.into_iter();
         let mut operations = stored.operations.into_iter();
         let mut containers = stored.containers.into_iter();
@@ -271,7 +328,7 @@ impl Record for Block {
         let mut lease_pools = stored.lease_pools.into_iter();
         let mut providers = stored.providers.into_iter();
         let mut since_after = stored.since_after.into_iter();
-        let next_lease = || -> Option<Result<Lease, CodecError>> {
+        let mut next_lease = || -> Option<Result<Lease, CodecError>> {
             let (state, operation, container) = (states.next()?, operations.next()?, containers.next()?);
             let (interface, network, owner) = (interfaces.next()?, networks.next()?, owners.next()?);
             let (node, boot, pool) = (nodes.next()?, lease_boots.next()?, lease_pools.next()?);
@@ -281,11 +338,11 @@ impl Record for Block {
                     state: state.into(),
                     operation: OperationId::from_bytes(operation),
                     attachment: Attachment {
-                        container: container.into(),
+                        container: container.into_text(&mut digits)?,
                         interface: at(&texts, interface)?,
                         network: at(&texts, network)?,
                     },
-                    owner: owner.into_owner(&texts)?,
+                    owner: owner.into_owner(&texts, &mut digits)?,
                     node: at(&texts, node)?,
                     boot: at_option(&boots, boot)?,
                     pool: at(&pools, pool)?,
@@ -295,7 +352,10 @@ impl Record for Block {
             };
             Some(lease())
         };
-        let leases = std::iter::from_fn(next_lease).collect::<Result<Vec<_>, _>>()?;
+        let leases = std::iter::from_fn(&mut next_lease).collect::<Result<Vec<_>, _>>()?;
+        if !digits.0.is_empty() {
+            return Err(malformed("a block has digits that belong to nothing"));
+        }
         let covered = |covered: StoredCovered| Ok((covered.offset.into(), covered.lease.try_into()?));
         let covered = stored.covered.into_iter().map(covered).collect::<Result<Vec<_>, CodecError>>()?;
         Self::from_parts(stored.sequence, stored.epoch, stored.frozen, used, leases, covered)

@@ -1,20 +1,25 @@
-//! The field `data`: a record of the engine with the identity of its cluster, compressed, in base64.
+//! The field `data`: a record of the engine with the identity of its cluster, compressed, as text.
 //!
-//! Compressed and before base64 it is a version byte, the cluster's identity (16 bytes) and the record.
+//! Before it is compressed (zlib) and written in base 85 it is a version byte, the cluster's identity (16 bytes) and the record.
 
 use std::io::{Read, Write};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
+
+use super::base85;
 
 /// The version that is written.
 const VERSION: u8 = 1;
 
 /// More than any record has. What would unpack to more is not one of ours.
 const LONGEST: u64 = 16 << 20;
+
+/// How many bytes are looked at to say whether they are random, and how many different ones they must have: 221 of 256
+/// are expected of random bytes, and texts have less than a hundred.
+const CHUNK: usize = 512;
+const RANDOM: usize = 170;
 
 /// What tells a cluster from every other one: the UID of its namespace `kube-system`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,19 +64,38 @@ impl std::fmt::Display for ClusterId {
 /// The field for a record of this cluster.
 pub(super) fn write(cluster: ClusterId, record: &[u8]) -> Result<String, String> {
     let mut encoder = ZlibEncoder::new(Vec::with_capacity(record.len()), Compression::new(6));
+    let (guessable, random) = record.split_at(random_tail(record));
     let mut put = || {
         encoder.write_all(&[VERSION])?;
         encoder.write_all(&cluster.0)?;
-        encoder.write_all(record)
+        encoder.write_all(guessable)?;
+        // Each part gets a code of its own: with one for both, the texts would be packed as badly as the digits.
+        encoder.flush()?;
+        encoder.write_all(random)
     };
     put().map_err(|error| error.to_string())?;
-    Ok(STANDARD.encode(encoder.finish().map_err(|error| error.to_string())?))
+    Ok(base85::encode(&encoder.finish().map_err(|error| error.to_string())?))
+}
+
+/// Where the part of a record begins that cannot be packed: digits of ids, which a block has at its end.
+fn random_tail(record: &[u8]) -> usize {
+    let is_random = |chunk: &&[u8]| {
+        let mut seen = [false; 256];
+        for byte in *chunk {
+            if let Some(seen) = seen.get_mut(usize::from(*byte)) {
+                *seen = true;
+            }
+        }
+        seen.into_iter().filter(|seen| *seen).count() >= RANDOM
+    };
+    let random = record.rchunks_exact(CHUNK).take_while(is_random).count();
+    record.len().saturating_sub(random.saturating_mul(CHUNK))
 }
 
 /// The record in a field of this cluster.
 pub(super) fn read(cluster: ClusterId, field: &str) -> Result<Vec<u8>, DataError> {
     let unsound = |reason: &str| DataError::Unsound(format!("its field spec.data {reason}"));
-    let packed = STANDARD.decode(field).map_err(|_| unsound("is no base64"))?;
+    let packed = base85::decode(field).ok_or_else(|| unsound("is no base 85: it was changed by hand, or cut off"))?;
     let mut bytes = Vec::new();
     ZlibDecoder::new(packed.as_slice())
         .take(LONGEST)
@@ -117,7 +141,7 @@ mod tests {
     fn a_newer_format_says_so() {
         let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(&[VERSION + 1; 40]).unwrap();
-        let field = STANDARD.encode(encoder.finish().unwrap());
+        let field = base85::encode(&encoder.finish().unwrap());
         let Err(DataError::Unsound(reason)) = read(HERE, &field) else { panic!("it was read") };
         assert!(reason.contains("newer"), "{reason}");
     }

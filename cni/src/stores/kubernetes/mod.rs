@@ -2,6 +2,7 @@
 //!
 //! What it promises is in [`outcomes`]; how objects look in [`objects`]. Nothing here decides who gets an address.
 
+mod base85;
 mod client;
 mod cluster;
 mod data;

@@ -44,7 +44,7 @@ pub struct IPSpaceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub frozen: Option<String>,
-    /// The index: the truth, as base64 of what whereabouts reads and writes.
+    /// The index: the truth, as what whereabouts reads and writes: a record, compressed, in base 85.
     #[schemars(length(max = 1_048_576))]
     pub data: String,
 }
@@ -86,7 +86,7 @@ pub struct IPBlockSpec {
     /// How many are not. Some of them are perhaps in no configured range.
     #[schemars(range(min = 0, max = 256))]
     pub free: u32,
-    /// The block: the truth, as base64 of what whereabouts reads and writes.
+    /// The block: the truth, as what whereabouts reads and writes: a record, compressed, in base 85.
     #[schemars(length(max = 131_072))]
     pub data: String,
 }

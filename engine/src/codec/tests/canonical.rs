@@ -5,7 +5,7 @@ use roaring::RoaringBitmap;
 use super::super::{CodecError, HEADER};
 use super::golden::fixture;
 use super::mirror::{
-    StoredBitmap, StoredBlock, StoredBlockOwner, StoredIndex, StoredNet, StoredText, from_bincode, to_bincode,
+    StoredBitmap, StoredBlock, StoredBlockOwner, StoredBlockText, StoredIndex, StoredNet, from_bincode, to_bincode,
 };
 use crate::testing::RecordKind;
 
@@ -91,6 +91,7 @@ fn a_bitmap_is_in_its_smallest_form() {
             block.lease_pools = vec![one.lease_pools[0]; 256];
             block.providers = vec![one.providers[0]; 256];
             block.since_after = vec![0; 256];
+            block.digits = one.digits.repeat(256);
             block.texts.truncate(4);
         },
         OTHER_ENCODING,
@@ -216,12 +217,28 @@ fn times_count_from_the_earliest() {
 
 #[test]
 fn a_text_is_in_its_shortest_shape() {
-    let container = |text: StoredText| move |block: &mut StoredBlock| block.containers[0] = text;
-    let plain = |text: &str| StoredText::Plain(text.to_owned());
-    refuse_block(container(plain("0123456789abcdef")), OTHER_ENCODING);
-    refuse_block(container(plain("6c0e5f0a-1b2c-4d3e-8f90-a1b2c3d4e5f6")), OTHER_ENCODING);
-    refuse_block(container(StoredText::Hex(vec![0; 7])), OTHER_ENCODING);
-    refuse_block(container(StoredText::Hex(Vec::new())), OTHER_ENCODING);
+    let container = |text: StoredBlockText, digits: Vec<u8>| {
+        move |block: &mut StoredBlock| {
+            let before = match block.containers[0] {
+                StoredBlockText::Plain(_) => 0,
+                StoredBlockText::Hex(n) => n as usize,
+                StoredBlockText::Uuid => 16,
+            };
+            block.digits.splice(..before, digits);
+            block.containers[0] = text;
+        }
+    };
+    let plain = |text: &str| StoredBlockText::Plain(text.to_owned());
+    refuse_block(container(plain("0123456789abcdef"), Vec::new()), OTHER_ENCODING);
+    refuse_block(container(plain("6c0e5f0a-1b2c-4d3e-8f90-a1b2c3d4e5f6"), Vec::new()), OTHER_ENCODING);
+    refuse_block(container(StoredBlockText::Hex(7), vec![0; 7]), OTHER_ENCODING);
+    refuse_block(container(StoredBlockText::Hex(0), Vec::new()), OTHER_ENCODING);
+}
+
+#[test]
+fn digits_are_as_many_as_the_texts_say() {
+    refuse_block(|block| block.digits.push(1), "belong to nothing");
+    refuse_block(|block| block.digits.truncate(47), "missing");
 }
 
 #[test]

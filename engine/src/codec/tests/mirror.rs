@@ -94,8 +94,7 @@ pub(super) struct StoredBlock {
     pub(super) boots: Vec<[u8; 16]>,
     pub(super) pools: Vec<StoredNet>,
     pub(super) states: Vec<StoredState>,
-    pub(super) operations: Vec<[u8; 8]>,
-    pub(super) containers: Vec<StoredText>,
+    pub(super) containers: Vec<StoredBlockText>,
     pub(super) interfaces: Vec<u32>,
     pub(super) networks: Vec<u32>,
     pub(super) owners: Vec<StoredBlockOwner>,
@@ -106,6 +105,15 @@ pub(super) struct StoredBlock {
     pub(super) since: u64,
     pub(super) since_after: Vec<u64>,
     pub(super) covered: Vec<StoredCovered>,
+    pub(super) operations: Vec<[u8; 8]>,
+    pub(super) digits: Vec<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub(super) enum StoredBlockText {
+    Plain(String),
+    Hex(u32),
+    Uuid,
 }
 
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -126,7 +134,7 @@ pub(super) enum StoredBlockOwner {
 pub(super) struct StoredBlockPod {
     pub(super) namespace: u32,
     pub(super) name: String,
-    pub(super) uid: Option<StoredText>,
+    pub(super) uid: Option<StoredBlockText>,
 }
 
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
