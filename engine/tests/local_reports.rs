@@ -210,7 +210,7 @@ fn an_error_says_once_what_to_do() {
     let ledger = open(folder.path(), 1);
     let release = Release::Attachment { container: "web".into(), interface: "".into(), network: Some("".into()) };
     let said = [
-        ledger.release(&[release]).unwrap_err().to_string(),
+        ledger.release(&[release]).map(|mut answers| answers.pop().unwrap().unwrap_err().to_string()).unwrap(),
         ledger.allocate(&[web()]).map(|mut answers| answers.pop().unwrap().unwrap_err().to_string()).unwrap(),
     ];
     for said in said {

@@ -26,7 +26,8 @@ pub enum StorageError {
     },
     /// A row is not what was written. Nothing is overwritten, and nothing is handed out on its word.
     #[error(
-        "row {key} of table {table} is damaged: {source}; run `whereabouts verify`, and restore an export if it cannot be mended"
+        "row {key} of table {table} is damaged: {source}; run `whereabouts verify`, then `whereabouts repair --local`, and restore an \
+         export if it cannot be mended"
     )]
     Damaged {
         /// The table.
@@ -53,6 +54,13 @@ pub enum StorageError {
 }
 
 impl StorageError {
+    /// Whether it is one row that is wrong. Then the others can be read and written as ever; after any other error
+    /// nothing of the transaction may be kept.
+    #[must_use]
+    pub fn is_of_one_row(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::StrangeKey { .. })
+    }
+
     pub(crate) fn damaged(table: Table, key: &[u8], source: CodecError) -> Self {
         Self::Damaged { table: table.name(), key: hex(key), source }
     }

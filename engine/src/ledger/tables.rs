@@ -181,6 +181,18 @@ impl<R: Rows> Tables<R> {
     /// All changes that are under way.
     pub(crate) fn intents(&self) -> Result<Vec<(OperationId, Intent)>, StorageError> {
         let mut intents = Vec::new();
+    /// Visits every attachment; a row that cannot be read comes as the error that it is, and the walk goes on.
+    pub(crate) fn each_attachment_or_error(
+        &self,
+        mut visit: impl FnMut(Result<(Attachment, AttachmentRow), StorageError>),
+    ) -> Result<(), StorageError> {
+        self.0.scan(Table::Attachments, &[], &mut |key, record| {
+            let attachment = keys::to_attachment(key).ok_or_else(|| StorageError::strange_key(Table::Attachments, key));
+            visit(attachment.and_then(|attachment| Ok((attachment, decode(Table::Attachments, key, record)?))));
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
         self.each(Table::Intents, &[], |key, intent| {
             let operation = key.try_into().map_err(|_| StorageError::strange_key(Table::Intents, key))?;
             intents.push((OperationId::from_bytes(operation), intent));
@@ -277,19 +289,29 @@ impl<R: RowsMut> Tables<R> {
     }
 
     /// Takes a lease out of its owner's row alone: the address has another owner now. A newer lease of the same owner at
-    /// the same address stays.
+    /// the same address stays. A row that cannot be read is left to whoever verifies the ledger: no address is held for
+    /// longer because of it.
     pub(crate) fn forget_owner(&mut self, id: &BlockId, offset: Offset, lease: &Lease) -> Result<(), StorageError> {
         let (owner, interface) = (&lease.owner, &lease.attachment.interface);
-        let mut row = self.owner(&id.space, owner, interface)?;
+        let mut row = match self.owner(&id.space, owner, interface) {
+            Err(error) if error.is_of_one_row() => return Ok(()),
+            row => row?,
+        };
         let gone = OwnerAddress { address: id.address_at(offset).number(), operation: lease.operation };
         let before = row.addresses.len();
         row.addresses.retain(|known| *known != gone);
         if row.addresses.len() == before { Ok(()) } else { self.set_owner(&id.space, owner, interface, &row) }
     }
 
-    /// Takes a lease out of its attachment's row alone: another attachment of the same owner has it now.
+    /// Takes a lease out of its attachment's row alone: another attachment of the same owner has it now. A row that
+    /// cannot be read is left, as in [`Self::forget_owner`].
     pub(crate) fn forget_held(&mut self, id: &BlockId, offset: Offset, lease: &Lease) -> Result<(), StorageError> {
-        let Some(mut row) = self.attachment(&lease.attachment)? else { return Ok(()) };
+        let mut row = match self.attachment(&lease.attachment) {
+            Err(error) if error.is_of_one_row() => return Ok(()),
+            Ok(None) => return Ok(()),
+            Ok(Some(row)) => row,
+            Err(error) => return Err(error),
+        };
         let before = row.held.len();
         row.held.retain(|held| held.block != *id || held.offset != offset || held.operation != lease.operation);
         if row.held.len() == before {

@@ -223,7 +223,8 @@ pub(crate) fn run<R: RowsMut, T>(
         lease_boot,
         store_name: "".into(),
     };
-    now_or_never(operation(host))
+    let answer = now_or_never(operation(host))?;
+    unit.failure().map_or(Ok(answer), Err)
 }
 
 /// The boot that the ledger knows, and the one that new leases die with.
@@ -261,10 +262,16 @@ pub(crate) fn know_host<R: RowsMut>(
         return Ok((known.boot, None));
     }
     for space in tables.spaces()? {
-        if let Some(mut index) = tables.index(&space)?
-            && index.clear_marks()
-        {
-            tables.set_index(&space, &index)?;
+        match tables.index(&space) {
+            Ok(Some(mut index)) => {
+                if index.clear_marks() {
+                    tables.set_index(&space, &index)?;
+                }
+            }
+            Ok(None) => {}
+            // The other spaces are served; whoever asks for this one is told.
+            Err(error) if error.is_of_one_row() => tracing::error!(%space, %error, "this space cannot be served"),
+            Err(error) => return Err(error),
         }
     }
     tables.set_host(&here)?;

@@ -223,7 +223,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             for mut request in pending {
                 match self.place_all(&mut working, &mut request, &mut sharings).await {
                     Ok(()) => planned.push(request),
-                    Err(AllocateError::Storage(error)) => return Err(error),
+                    Err(AllocateError::Storage(error)) if !error.is_of_one_row() => return Err(error),
                     // What another request of the batch is about to take may yet be refused.
                     Err(AllocateError::RangeFull { .. } | AllocateError::AlreadyHeld { .. })
                         if !planned.iter().all(Pending::is_complete) =>

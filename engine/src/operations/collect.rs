@@ -1,7 +1,6 @@
 //! Collect (GC): free what this host recorded for a CNI network and the runtime no longer lists.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::Host;
@@ -23,15 +22,21 @@ pub struct Collect {
 }
 
 impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
-    /// Frees what is not listed. Each attachment has its own answer; one that fails does not keep the others.
+    /// Frees what is not listed. Each attachment has its own answer; one that fails, or of which not even the row can be
+    /// read, does not keep the others.
     ///
     /// # Errors
     /// [`StorageError`] when the ledger cannot be used.
     pub async fn collect(&self, list: &Collect) -> Result<Vec<Result<Released, ReleaseError>>, StorageError> {
         let now = self.environment.boot_clock();
-        let stale = self.journal.look(|tables| {
+        let (stale, unreadable) = self.journal.look(|tables| {
             let mut stale = Vec::new();
-            tables.each_attachment(&[], |attachment, row| {
+            let mut unreadable = Vec::new();
+            tables.each_attachment_or_error(|read| {
+                let (attachment, row) = match read {
+                    Ok(read) => read,
+                    Err(error) => return unreadable.push(Err(error.into())),
+                };
                 let is_young = row.boot == self.boot && now.saturating_sub(row.recorded) < list.grace;
                 let is_listed =
                     list.valid.contains(&(Arc::clone(&attachment.container), Arc::clone(&attachment.interface)));
@@ -42,10 +47,11 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                         network: Some(attachment.network),
                     });
                 }
-                Ok(ControlFlow::Continue(()))
             })?;
-            Ok(stale)
+            Ok((stale, unreadable))
         })?;
-        if stale.is_empty() { Ok(Vec::new()) } else { self.release(&stale).await }
+        let mut answers = if stale.is_empty() { Vec::new() } else { self.release(&stale).await? };
+        answers.extend(unreadable);
+        Ok(answers)
     }
 }

@@ -46,6 +46,11 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     ///
     /// `epoch` is the one in which it was judged: a repair that raises it has answered the judgement.
     pub(super) async fn freeze<T>(&self, space: &Space, epoch: u64, reason: String) -> Result<T, AllocateError> {
+        // Where the ledger is the store nobody else is to be warned, and nobody but this host could repair it: the
+        // addresses in question are refused, the others of the space are served.
+        if !self.needs_intents() {
+            return Err(ReadError::Unsound { object: space.to_string(), reason }.into());
+        }
         // A ledger that is asked for another cluster than its own knows nothing of that cluster's state.
         self.store.confirm().await?;
         tracing::error!(%space, %reason, "the space is frozen");

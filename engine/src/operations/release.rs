@@ -7,7 +7,7 @@ use super::Host;
 use super::environment::Environment;
 use super::settle::Freed;
 use crate::address::Address;
-use crate::intent::{HeldAddress, Intent, Purpose};
+use crate::intent::{AttachmentRow, HeldAddress, Intent, Purpose};
 use crate::lease::{Attachment, Lease, OperationId};
 use crate::ledger::{Journal, Rows, RowsMut, StorageError, Tables};
 use crate::offset::Offset;
@@ -58,6 +58,18 @@ pub enum ReleaseError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] ReadError),
+    /// What the attachment holds cannot be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Where the ledger is the store: a block of it cannot be read, so its addresses stay with their attachment. What
+    /// the request named beside them is free.
+    #[error("not released: {}: {reason}", .addresses.iter().map(Address::to_string).collect::<Vec<_>>().join(", "))]
+    Kept {
+        /// The addresses that are still held.
+        addresses: Vec<Address>,
+        /// What is wrong.
+        reason: String,
+    },
 }
 
 /// A request on its way.
@@ -65,6 +77,8 @@ struct Leaving {
     operation: OperationId,
     intent: Intent,
     held: Vec<HeldAddress>,
+    /// The attachment's row, which was taken away.
+    row: Option<AttachmentRow>,
     ambiguous: Vec<Attachment>,
 }
 
@@ -98,9 +112,10 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         let leaving = self.journal.record(|tables| {
             let mut leaving = Vec::with_capacity(found.len());
             for found in found {
-                leaving.push(match found {
-                    Ok(found) => Ok(self.queue(tables, found)?),
-                    Err(error) => Err(error),
+                leaving.push(match found.map(|found| self.queue(tables, found)) {
+                    Ok(Err(error)) if error.is_of_one_row() => Err(error.into()),
+                    Ok(queued) => Ok(queued?),
+                    Err(error) => Err(error.into()),
                 });
             }
             Ok(leaving)
@@ -129,13 +144,15 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         (request, mut held): (&Release, Vec<HeldAddress>),
     ) -> Result<Leaving, StorageError> {
         let mut ambiguous = Vec::new();
+        let mut taken = None;
         let mut of = Attachment::named("");
         match request {
             Release::Attachment { network, .. } => match named(tables, request)?.as_slice() {
                 [] => {}
                 [attachment] => {
                     if let Some(row) = tables.attachment(attachment)?.filter(|row| row.store == self.store_name) {
-                        held = row.held;
+                        held.clone_from(&row.held);
+                        taken = Some(row);
                         tables.forget_attachment(attachment)?;
                         // The hint goes now: once the address is free, it may be the same owner's again.
                         for HeldAddress { block, offset, lease, .. } in &held {
@@ -165,16 +182,13 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         if self.needs_intents() && !held.is_empty() {
             tables.set_intent(operation, &intent)?;
         }
-        Ok(Leaving { operation, intent, held, ambiguous })
+        Ok(Leaving { operation, intent, held, row: taken, ambiguous })
     }
 
-    async fn carry_out(&self, leaving: Vec<Result<Leaving, ReadError>>) -> Result<Vec<Answer>, StorageError> {
+    async fn carry_out(&self, leaving: Vec<Result<Leaving, ReleaseError>>) -> Result<Vec<Answer>, StorageError> {
         let held: Vec<HeldAddress> =
             leaving.iter().flatten().flat_map(|leaving| leaving.held.iter().cloned()).collect();
         let freed = self.free(&held, false).await;
-        if let (false, Some(reason)) = (self.needs_intents(), freed.open.values().next()) {
-            return Err(StorageError::io(reason));
-        }
         let mut by_place: BTreeMap<_, Lease> =
             freed.freed.into_iter().map(|(block, offset, lease)| ((block, offset, lease.operation), lease)).collect();
         let mut answers = Vec::with_capacity(leaving.len());
@@ -182,7 +196,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             let leaving = match leaving {
                 Ok(leaving) => leaving,
                 Err(error) => {
-                    answers.push(Err(error.into()));
+                    answers.push(Err(error));
                     continue;
                 }
             };
@@ -201,12 +215,26 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                     part.unsure_marks.push(held.block.clone());
                 }
             }
+            let kept = part.open.values().next().cloned().filter(|_| !self.needs_intents());
             if !leaving.held.is_empty() {
                 self.close_release(leaving.operation, &leaving.intent, &leaving.held, part)?;
             }
-            answers.push(Ok(answer));
+            answers.push(match kept {
+                Some(reason) => {
+                    self.keep(leaving.row, &leaving.intent.attachment, &answer.queued)?;
+                    Err(ReleaseError::Kept { addresses: answer.queued, reason })
+                }
+                None => Ok(answer),
+            });
         }
         Ok(answers)
+    }
+
+    /// Gives what could not be freed back to its attachment, so that the next one to release it finds it.
+    fn keep(&self, row: Option<AttachmentRow>, of: &Attachment, kept: &[Address]) -> Result<(), StorageError> {
+        let Some(mut row) = row else { return Ok(()) };
+        row.held.retain(|held| kept.contains(&held.address()));
+        self.journal.record(|tables| tables.set_attachment(of, &row))
     }
 }
 

@@ -223,6 +223,10 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 }
                 tables.add_past(&Past { block, offset, lease, until: now })?;
             }
+            // Where the ledger is the store there is nobody to leave anything to: what failed is in the answer.
+            if !self.needs_intents() {
+                return Ok(());
+            }
             if !freed.unsure_marks.is_empty() {
                 let recheck = Intent { purpose: Purpose::Recheck(freed.unsure_marks), ..intent.clone() };
                 tables.set_intent(self.new_operation(), &recheck)?;

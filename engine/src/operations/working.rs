@@ -99,7 +99,8 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
 
     /// Finds the lowest free address of a view: of the first block that the index does not call full.
     ///
-    /// Answers `None` only after the index was read afresh and every block that it does not mark was read.
+    /// Answers `None` only after the index was read afresh and every block that it does not mark was read. Where the
+    /// ledger is the store, a block that cannot be read is passed over, and is the answer only where no other has room.
     pub(super) async fn lowest_free(
         &mut self,
         space: &Space,
@@ -107,6 +108,7 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
     ) -> Result<Option<(BlockId, Offset)>, AllocateError> {
         let first = view.first().map(BlockNumber::of);
         let mut from = first;
+        let mut unsound = None;
         loop {
             let open = match from {
                 Some(from) => self.index(space).await?.index.first_open(view, from),
@@ -114,14 +116,23 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
             };
             let Some(number) = open else {
                 if self.index(space).await?.version.is_some() {
-                    return Ok(None);
+                    return unsound.map_or(Ok(None), Err);
                 }
                 self.read_index(space).await?;
                 from = first;
                 continue;
             };
             let id = BlockId { space: space.clone(), number };
-            let block = self.open(&id).await?;
+            let is_local = !self.host.needs_intents();
+            let block = match self.open(&id).await {
+                Err(error @ AllocateError::Store(ReadError::Unsound { .. })) if is_local => {
+                    tracing::error!(block = %id, %error, "its addresses are not given to anybody");
+                    unsound.get_or_insert(error);
+                    from = number.next(space.family());
+                    continue;
+                }
+                block => block?,
+            };
             if let Some(offset) = block.lowest_free(&view.offsets(number)) {
                 return Ok(Some((id, offset)));
             }

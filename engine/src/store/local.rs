@@ -23,13 +23,20 @@ pub(crate) struct Unit<R> {
     boot: BootId,
     /// Milliseconds since 1970, for the history of what a boot left behind.
     now: u64,
+    /// Why a swap failed, after which nothing of the transaction may be kept.
+    failure: RefCell<Option<StorageError>>,
 }
 
 // === impl Unit ===
 
 impl<R: RowsMut> Unit<R> {
     pub(crate) fn new(tables: Tables<R>, boot: BootId, now: u64) -> Self {
-        Self { tables: RefCell::new(tables), boot, now }
+        Self { tables: RefCell::new(tables), boot, now, failure: RefCell::new(None) }
+    }
+
+    /// Why nothing of the transaction may be kept, if so.
+    pub(crate) fn failure(&self) -> Option<StorageError> {
+        self.failure.take()
     }
 
     #[cfg(feature = "testing")]
@@ -117,7 +124,11 @@ impl<R: RowsMut> Store for Unit<R> {
         let outcome = match put {
             Ok(()) => Outcome::Accepted { version: Version::from_bytes(&[1]), identity: Vec::new() },
             // The transaction will not be committed, so what was put is gone with it.
-            Err(error) => Outcome::Unknown { reason: error.to_string() },
+            Err(error) => {
+                let reason = error.to_string();
+                self.failure.replace(Some(error));
+                Outcome::Unknown { reason }
+            }
         };
         ready(vec![outcome; n])
     }

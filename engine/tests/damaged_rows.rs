@@ -1,0 +1,210 @@
+//! One damaged row of a host's own ledger: what stands in it is refused and told, and nothing else suffers.
+//!
+//! The rows are damaged through redb, so that its pages are sound and only the record is not.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a panic fails the test")]
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use whereabouts_engine::{
+    Allocate, AllocateError, Attachment, BootId, Collect, HostFacts, Ledger, Network, OpenOptions, Owner, Pod, Pool,
+    Release, ReleaseError, Sharing, View, ViewSpec, Want,
+};
+
+const BLUE: &str = "10.0.0.0/24";
+const RED: &str = "10.0.1.0/24";
+
+struct Host {
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+    boot: u8,
+}
+
+impl Host {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { path: folder.path().join("ledger.redb"), _folder: folder, boot: 1 }
+    }
+
+    fn facts(&self) -> HostFacts {
+        HostFacts {
+            node: "host".into(),
+            machine: "machine".into(),
+            boot: BootId::from_bytes([self.boot; 16]),
+            pid_namespace: 1,
+            may_end_boots: true,
+        }
+    }
+
+    fn open(&self) -> Ledger {
+        Ledger::open(&OpenOptions::new(&self.path), self.facts()).unwrap()
+    }
+
+    /// Asks for an address of each range.
+    fn add(&self, container: &str, owner: Owner, ranges: &[&str]) -> Result<Vec<String>, AllocateError> {
+        let wants = ranges.iter().map(|range| want(range)).collect();
+        let request = Allocate { attachment: Attachment::new(container, "eth0", "net"), owner, wants };
+        let answer = self.open().allocate(&[request]).unwrap().remove(0)?;
+        Ok(answer.iter().map(|allocated| allocated.address.to_string()).collect())
+    }
+
+    /// Flips a bit in the record of each row whose key has `part` in it, as a disk does.
+    fn damage(&self, table: &str, part: &[u8]) {
+        self.change(table, part, |record| {
+            let mut record = record.to_vec();
+            *record.last_mut().unwrap() ^= 1;
+            Some(record)
+        });
+    }
+
+    fn remove(&self, table: &str, part: &[u8]) {
+        self.change(table, part, |_| None);
+    }
+
+    fn change(&self, table: &str, part: &[u8], change: impl Fn(&[u8]) -> Option<Vec<u8>>) {
+        let database = Database::create(&self.path).unwrap();
+        let definition = TableDefinition::<&[u8], &[u8]>::new(table);
+        let rows: Vec<(Vec<u8>, Vec<u8>)> = {
+            let table = database.begin_read().unwrap().open_table(definition).unwrap();
+            let rows = table.iter().unwrap().map(|row| {
+                let (key, record) = row.unwrap();
+                (key.value().to_vec(), record.value().to_vec())
+            });
+            rows.filter(|(key, _)| key.windows(part.len()).any(|window| window == part)).collect()
+        };
+        assert!(!rows.is_empty(), "no such row");
+        let mut transaction = database.begin_write().unwrap();
+        transaction.set_quick_repair(true);
+        {
+            let mut table = transaction.open_table(definition).unwrap();
+            for (key, record) in rows {
+                match change(&record) {
+                    Some(record) => drop(table.insert(&*key, &*record).unwrap()),
+                    None => drop(table.remove(&*key).unwrap()),
+                }
+            }
+        }
+        transaction.commit().unwrap();
+    }
+}
+
+fn want(range: &str) -> Want {
+    let spec: ViewSpec = range.parse().unwrap();
+    Want {
+        pool: Pool::new(Network::unnamed(), spec.cidr),
+        sharing: Sharing::Shared,
+        view: View::new(&spec).unwrap().into(),
+        exactly: None,
+    }
+}
+
+fn pod(name: &str) -> Owner {
+    Owner::Pod(Pod { namespace: "default".into(), name: name.into(), uid: None })
+}
+
+fn release(container: &str) -> Release {
+    Release::Attachment { container: container.into(), interface: "eth0".into(), network: Some("net".into()) }
+}
+
+/// The end of the key of the block that has 10.0.`third`.0.
+fn block(third: u8) -> [u8; 4] {
+    [0, 10, 0, third]
+}
+
+fn held(ledger: &Ledger, container: &str) -> Vec<String> {
+    let held = ledger.held_by(&Attachment::new(container, "eth0", "net")).unwrap();
+    held.iter().map(ToString::to_string).collect()
+}
+
+/// Three containers, one in each of two blocks and one in both.
+fn host_with_three() -> Host {
+    let host = Host::new();
+    assert_eq!(host.add("in-blue", Owner::Container, &[BLUE]).unwrap(), ["10.0.0.1"]);
+    assert_eq!(host.add("in-red", Owner::Container, &[RED]).unwrap(), ["10.0.1.1"]);
+    assert_eq!(host.add("in-both", pod("web"), &[BLUE, RED]).unwrap(), ["10.0.0.2", "10.0.1.2"]);
+    host
+}
+
+#[test]
+fn a_damaged_block_keeps_its_own_addresses_and_no_others() {
+    let host = host_with_three();
+    host.damage("blocks", &block(0));
+    let ledger = host.open();
+    let answers = ledger.release(&[release("in-blue"), release("in-red"), release("in-both")]).unwrap();
+    let kept = |at: usize| match &answers[at] {
+        Err(ReleaseError::Kept { addresses, reason }) => {
+            assert!(reason.contains("damaged") && reason.contains("whereabouts"), "{reason}");
+            addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(kept(0), ["10.0.0.1"]);
+    assert_eq!(answers[1].as_ref().unwrap().freed.len(), 1);
+    assert_eq!(kept(2), ["10.0.0.2"]);
+    // What could be freed is free, and what could not still is its attachment's, for the next one to try.
+    assert_eq!(held(&ledger, "in-blue"), ["10.0.0.1"]);
+    assert_eq!(held(&ledger, "in-both"), ["10.0.0.2"]);
+    drop(ledger);
+    assert_eq!(host.add("next", Owner::Container, &[RED]).unwrap(), ["10.0.1.1"]);
+}
+
+#[test]
+fn gc_frees_what_it_can_read_and_tells_the_rest() {
+    for (table, part, n_told, left) in [
+        ("blocks", &block(0)[..], 2, vec!["in-blue", "in-both"]),
+        ("attachments", b"in-blue", 1, vec!["in-blue"]),
+        ("owners", b"web", 0, vec![]),
+    ] {
+        let host = host_with_three();
+        host.damage(table, part);
+        let ledger = host.open();
+        let list = Collect { network: "net".into(), valid: BTreeSet::new(), grace: 0 };
+        let answers = ledger.collect(&list).unwrap();
+        let told: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
+        assert_eq!(told.len(), n_told, "{table}: {told:?}");
+        let attachments = ["in-blue", "in-red", "in-both"];
+        let is_left = |container: &&str| match ledger.attachments(container) {
+            Ok(found) => !found.is_empty(),
+            Err(_) => true,
+        };
+        assert_eq!(attachments.into_iter().filter(is_left).collect::<Vec<_>>(), left, "{table}");
+        drop(ledger);
+        assert_eq!(host.add("next", Owner::Container, &[RED]).unwrap(), ["10.0.1.1"], "{table}");
+    }
+}
+
+#[test]
+fn an_add_passes_a_damaged_block_by_and_calls_no_range_full_for_it() {
+    for lost in [false, true] {
+        let host = host_with_three();
+        if lost {
+            host.remove("blocks", &block(0));
+        } else {
+            host.damage("blocks", &block(0));
+        }
+        assert_eq!(host.add("wide", Owner::Container, &["10.0.0.0/23"]).unwrap(), ["10.0.1.3"]);
+        let refused = host.add("narrow", Owner::Container, &[BLUE]).unwrap_err();
+        let said = refused.to_string();
+        assert!(matches!(refused, AllocateError::Store(_)), "{refused:?}");
+        assert!(said.contains(if lost { "gone" } else { "damaged" }), "{said}");
+        // Nothing was frozen by it, and the owner of an address in there is not given another one.
+        assert_eq!(host.add("red", Owner::Container, &[RED]).unwrap(), ["10.0.1.4"]);
+        assert!(host.add("again", pod("web"), &[BLUE]).is_err());
+    }
+}
+
+#[test]
+fn a_damaged_index_stops_its_own_network_after_a_boot_and_no_other() {
+    let mut host = Host::new();
+    let other = "fd00::/64";
+    assert_eq!(host.add("c1", Owner::Container, &[BLUE]).unwrap(), ["10.0.0.1"]);
+    assert_eq!(host.add("c2", Owner::Container, &[other]).unwrap(), ["fd00::1"]);
+    // The key of the index of IPv4 in the unnamed network, whole.
+    host.damage("indexes", &[0, 4, 0]);
+    host.boot = 2;
+    assert_eq!(host.add("c3", Owner::Container, &[other]).unwrap(), ["fd00::1"], "the earlier boot's lease is over");
+    let refused = host.add("c4", Owner::Container, &[BLUE]).unwrap_err().to_string();
+    assert!(refused.contains("indexes") && refused.contains("damaged"), "{refused}");
+}
