@@ -8,8 +8,8 @@ use crate::codec::{Record, SpooledRelease};
 use crate::host::{HostEnvironment, HostFacts};
 use crate::intent::AttachmentRow;
 use crate::lease::Attachment;
-use crate::ledger::{Spool, SpoolError};
-use crate::operations::{Environment, Release};
+use crate::ledger::{LedgerFile, Spool, SpoolError, Spooled};
+use crate::operations::{Environment, Release, ReleaseError, Released};
 
 /// How long the spool is waited for. Its other users write one record, or empty it.
 const SPOOL_WAIT: Duration = Duration::from_secs(2);
@@ -52,42 +52,75 @@ pub fn spool_release(
     Spool::open(ledger, SPOOL_WAIT)?.append(&record)
 }
 
-/// The releases in the spool of a ledger, and the spool, to be cleared once they are carried out. `None` when there are
-/// none, or when it cannot be read now: what is in it stays held until the next GC.
-pub(crate) fn spooled_releases(ledger: &Path) -> Option<(Vec<SpooledRelease>, Spool)> {
-    if !Spool::has_records(ledger) {
-        return None;
+/// Takes the spool's reserve beside a ledger that is open, while there is room for it; says whether releases wait in it.
+pub(crate) fn reserve_spool(ledger: &LedgerFile) -> bool {
+    match Spool::reserve(ledger) {
+        Ok(spooled) => {
+            if spooled.n_damaged > 0 {
+                let path = ledger.path().display();
+                tracing::error!(%path, n = spooled.n_damaged, "releases in the spool of this ledger are damaged; the \
+                    next GC frees what they were to free");
+            }
+            !spooled.records.is_empty()
+        }
+        Err(error) => {
+            tracing::warn!(%error, "no reserve for releases on a bad day");
+            false
+        }
     }
-    let spooled = Spool::open(ledger, SPOOL_WAIT).and_then(|mut spool| Ok((spool.read_all()?, spool)));
-    let (spooled, spool) = match spooled {
-        Ok(spooled) => spooled,
+}
+
+/// The releases in the spool of a ledger, and the spool, to be cleared once they are carried out. `None` when it cannot
+/// be had now: what is in it stays held until the next one carries it out.
+pub(crate) fn spooled_releases(ledger: &Path) -> Option<(Vec<SpooledRelease>, Spool)> {
+    match Spool::open(ledger, SPOOL_WAIT).and_then(|mut spool| Ok((spool.read_all()?, spool))) {
+        Ok((spooled, spool)) => Some((readable(&spooled), spool)),
         Err(error) => {
             tracing::warn!(%error, "the spool cannot be read now");
-            return None;
+            None
         }
-    };
+    }
+}
+
+/// The releases that wait in the spool of a ledger, for those who only look.
+pub(crate) fn waiting_releases(ledger: &Path) -> Vec<SpooledRelease> {
+    Spool::peek(ledger).map(|spooled| readable(&spooled)).unwrap_or_default()
+}
+
+fn readable(spooled: &Spooled) -> Vec<SpooledRelease> {
     let mut releases = Vec::new();
     for record in &spooled.records {
         match SpooledRelease::decode(&[], record) {
             Ok(release) => releases.push(release),
-            Err(error) => tracing::warn!(%error, "a spooled release cannot be read"),
+            Err(error) => tracing::error!(%error, "a spooled release cannot be read, and is dropped"),
         }
     }
-    Some((releases, spool))
+    releases
 }
 
-/// Takes the spool's reserve beside a ledger that is open, while there is room for it.
-pub(crate) fn reserve_spool(ledger: &crate::ledger::LedgerFile) {
-    if let Err(error) = Spool::reserve(ledger) {
-        tracing::warn!(%error, "no reserve for releases while the disk is full");
+/// Says in the log what a spooled release came to.
+pub(crate) fn log_carried_out(answer: &Result<Released, ReleaseError>) {
+    match answer {
+        Ok(released) => {
+            for (address, lease) in &released.freed {
+                tracing::info!(%address, attachment = %lease.attachment, "released, as an earlier call had queued");
+            }
+            for address in &released.queued {
+                tracing::info!(%address, "queued, as an earlier call had queued");
+            }
+            for attachment in &released.ambiguous {
+                tracing::warn!(%attachment, "a queued release names no network, and several hold addresses");
+            }
+        }
+        Err(error) => tracing::error!(%error, "a queued release was not carried out; the next GC tries again"),
     }
 }
 
 impl SpooledRelease {
     /// The release, unless the same container has been added again since it was spooled; `rows` are what the ledger
     /// knows of the container's interface.
-    pub(crate) fn due(self, rows: &[(Attachment, AttachmentRow)]) -> Option<Release> {
-        let Self { container, interface, network, boot, spooled } = self;
+    pub(crate) fn due(&self, rows: &[(Attachment, AttachmentRow)]) -> Option<Release> {
+        let Self { container, interface, network, boot, spooled } = self.clone();
         let is_newer = rows.iter().any(|(_, row)| row.boot == boot && row.recorded > spooled);
         (!is_newer).then_some(Release::Attachment { container, interface, network })
     }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use whereabouts_engine::{
     Allocate, AllocateError, Attachment, BootId, Collect, HostFacts, Ledger, Network, OpenOptions, Owner, Pod, Pool,
-    Release, ReleaseError, Sharing, View, ViewSpec, Want,
+    Release, ReleaseError, Sharing, Spool, View, ViewSpec, Want, spool_release,
 };
 
 const BLUE: &str = "10.0.0.0/24";
@@ -207,4 +207,19 @@ fn a_damaged_index_stops_its_own_network_after_a_boot_and_no_other() {
     assert_eq!(host.add("c3", Owner::Container, &[other]).unwrap(), ["fd00::1"], "the earlier boot's lease is over");
     let refused = host.add("c4", Owner::Container, &[BLUE]).unwrap_err().to_string();
     assert!(refused.contains("indexes") && refused.contains("damaged"), "{refused}");
+}
+
+#[test]
+fn a_spooled_release_that_fails_keeps_nobody_from_the_ledger() {
+    let host = host_with_three();
+    let spool = |container: &str| spool_release(&host.path, &host.facts(), container, "eth0", Some("net")).unwrap();
+    spool("in-blue");
+    spool("in-both");
+    spool("in-red");
+    host.damage("blocks", &block(0));
+    host.damage("attachments", b"in-both");
+    // Opening it carries out what can be, and the others are asked for no second time.
+    assert_eq!(host.add("next", Owner::Container, &[RED]).unwrap(), ["10.0.1.1"]);
+    assert_eq!(Spool::peek(&host.path).unwrap().records.len(), 0);
+    assert_eq!(held(&host.open(), "in-blue"), ["10.0.0.1"]);
 }

@@ -275,6 +275,11 @@ impl LedgerFile {
     /// Reads in one snapshot.
     pub(crate) fn read<T>(
         &self,
+    /// Whether the disk has refused something, rather than what is on it being wrong.
+    pub(crate) fn has_io_failure(&self) -> bool {
+        self.careful.failure().is_some()
+    }
+
         work: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, LedgerFileError> {
         self.guarded(|database| work(&database.begin_read()?))

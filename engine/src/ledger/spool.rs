@@ -13,7 +13,7 @@
 //! | CRC-32 of both | 4 | content | length |
 //! | zero | 12 | | |
 //!
-//! The records end where the checksum of a record does not fit. To empty the spool is to raise the generation, one write
+//! The records end where no checksum fits any more. To empty the spool is to raise the generation, one write
 //! of one sector: no older record fits any more, although its bytes are still there. A record that was torn by a crash
 //! does not fit either; nobody was told that it is safe.
 
@@ -62,6 +62,8 @@ pub struct Spool {
 pub struct Spooled {
     /// The records in the order in which they were appended.
     pub records: Vec<Vec<u8>>,
+    /// How many places between records are damaged: what stood there is lost.
+    pub n_damaged: usize,
     /// How many bytes the file is long, header included.
     pub room: u64,
     /// How many of them are used, header included.
@@ -109,7 +111,11 @@ pub enum SpoolError {
     },
 
     /// The header is not that of a spool.
-    #[error("{} is damaged: move it away; the addresses whose release it held are freed by the next GC", .path.display())]
+    #[error(
+        "{} is damaged: whoever opens the ledger to write sets it aside and makes a new one; the addresses whose release \
+         it held are freed by the next GC",
+        .path.display()
+    )]
     Damaged {
         /// The spool.
         path: PathBuf,
@@ -139,20 +145,31 @@ const LONGEST: usize = 4096;
 // === impl Spool ===
 
 impl Spool {
-    /// Takes the reserve, if that was not done before: one look at the file when it was. The ledger is asked for because
-    /// whoever has it is alone, and two must not do this at once.
+    /// Takes the reserve, if that was not done before: one look at the file when it was, and what is in it is the answer.
+    /// For every open of the ledger to ask. A spool that is damaged is set aside, because nothing could be queued in it. The ledger is asked for because whoever has it is alone, and two
+    /// must not do this at once.
     ///
     /// # Errors
     /// [`SpoolError::Io`], also when the disk is full already.
-    pub fn reserve(ledger: &LedgerFile) -> Result<(), SpoolError> {
+    pub fn reserve(ledger: &LedgerFile) -> Result<Spooled, SpoolError> {
         Self::reserve_beside(ledger.path())
     }
 
-    fn reserve_beside(ledger: &Path) -> Result<(), SpoolError> {
+    fn reserve_beside(ledger: &Path) -> Result<Spooled, SpoolError> {
         let path = with_suffix(ledger, ".spool");
         // It only ever gets its name when it is complete.
-        if path.exists() {
-            return Ok(());
+        match Self::peek(ledger) {
+            Err(SpoolError::Missing { .. }) => {}
+            Err(error @ SpoolError::Damaged { .. }) => {
+                let aside = with_suffix(&path, ".damaged");
+                fs::rename(&path, &aside).map_err(|source| SpoolError::Io {
+                    path: path.clone(),
+                    action: "set aside",
+                    source,
+                })?;
+                tracing::error!(%error, aside = %aside.display(), "the spool is set aside");
+            }
+            peeked => return peeked,
         }
         let temporary = with_suffix(&path, ".new");
         let create = || {
@@ -177,7 +194,8 @@ impl Spool {
         if result.is_err() {
             let _ = fs::remove_file(&temporary);
         }
-        result.map_err(|source| SpoolError::Io { path, action: "reserve", source })
+        result.map_err(|source| SpoolError::Io { path, action: "reserve", source })?;
+        Ok(Spooled::default())
     }
 
     /// Opens the spool of the ledger at `ledger`, waiting `wait` at most for others to let go of it.
@@ -199,16 +217,19 @@ impl Spool {
         }
     }
 
-    /// Whether the ledger at `ledger` has a spool with records in it, without waiting for anybody: `false` also when that
-    /// cannot be told. For every open of the ledger to ask: it costs one open file and one read.
-    pub fn has_records(ledger: &Path) -> bool {
-        let Ok(file) = File::open(with_suffix(ledger, ".spool")) else { return false };
-        let mut start = [0; HEADER_LEN + RECORD_HEADER_LEN + LONGEST];
-        let Ok(len) = file.read_at(&mut start, 0) else { return false };
-        let Some(start) = start.get(..len) else { return false };
-        generation_of(start)
-            .and_then(|generation| record_at(start, HEADER_LEN, generation))
-            .is_some_and(|record| !record.is_empty())
+    /// What the spool of the ledger at `ledger` holds, without waiting for anybody. A record that is just being written
+    /// may be missed.
+    ///
+    /// # Errors
+    /// [`SpoolError::Missing`], [`SpoolError::Damaged`] or [`SpoolError::Io`].
+    pub fn peek(ledger: &Path) -> Result<Spooled, SpoolError> {
+        let path = with_suffix(ledger, ".spool");
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(SpoolError::Missing { path }),
+            Err(source) => return Err(SpoolError::Io { path, action: "open", source }),
+            Ok(file) => Arc::new(Lockable::new(file)),
+        };
+        Self { path, file }.read_all()
     }
 
     /// Adds a record. When this returns, the record is durable.
@@ -220,13 +241,13 @@ impl Spool {
             return Err(SpoolError::TooLong { path: self.path.clone(), len: record.len(), most: LONGEST });
         }
         let (content, generation) = self.content()?;
-        let used = records_in(&content, generation).1;
+        let used = records_in(&content, generation).used;
         let mut bytes = Vec::with_capacity(RECORD_HEADER_LEN + record.len());
         let len = u32::try_from(record.len()).unwrap_or(u32::MAX).to_le_bytes();
         bytes.extend_from_slice(&len);
         bytes.extend_from_slice(&checksum_of(generation, len, record).to_le_bytes());
         bytes.extend_from_slice(record);
-        self.file.write_all_at(&bytes, used as u64).map_err(|source| match source.kind() {
+        self.file.write_all_at(&bytes, used).map_err(|source| match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => SpoolError::Full { path: self.path.clone() },
             _ => self.io("write to", source),
         })
@@ -238,8 +259,7 @@ impl Spool {
     /// [`SpoolError::Damaged`] when the header does not fit, or [`SpoolError::Io`].
     pub fn read_all(&mut self) -> Result<Spooled, SpoolError> {
         let (content, generation) = self.content()?;
-        let (records, used) = records_in(&content, generation);
-        Ok(Spooled { records, room: content.len() as u64, used: used as u64 })
+        Ok(records_in(&content, generation))
     }
 
     /// Removes all records and keeps the reserve: once what they asked for is durable elsewhere.
@@ -306,20 +326,29 @@ fn record_at(content: &[u8], offset: usize, generation: u64) -> Option<&[u8]> {
     let rest = content.get(offset..)?;
     let len: [u8; 4] = *rest.first_chunk()?;
     let checksum = u32::from_le_bytes(*rest.get(4..)?.first_chunk()?);
-    let end = RECORD_HEADER_LEN.checked_add(usize::try_from(u32::from_le_bytes(len)).ok()?)?;
-    let record = rest.get(RECORD_HEADER_LEN..end)?;
-    (!record.is_empty() && checksum == checksum_of(generation, len, record)).then_some(record)
+    let len_of_content = usize::try_from(u32::from_le_bytes(len)).ok().filter(|len| (1..=LONGEST).contains(len))?;
+    let record = rest.get(RECORD_HEADER_LEN..RECORD_HEADER_LEN + len_of_content)?;
+    (checksum == checksum_of(generation, len, record)).then_some(record)
 }
 
-/// The records, and where the next one goes.
-fn records_in(content: &[u8], generation: u64) -> (Vec<Vec<u8>>, usize) {
-    let mut records = Vec::new();
+/// The records, and where the next one goes. Behind a record that does not fit are others of the same generation only
+/// where it was damaged after it had been written; they are found by looking at every place.
+fn records_in(content: &[u8], generation: u64) -> Spooled {
+    let mut spooled = Spooled { room: content.len() as u64, used: HEADER_LEN as u64, ..Spooled::default() };
+    let mut end = HEADER_LEN;
     let mut offset = HEADER_LEN;
-    while let Some(record) = record_at(content, offset, generation) {
-        records.push(record.to_vec());
+    while offset < content.len() {
+        let Some(record) = record_at(content, offset, generation) else {
+            offset += 1;
+            continue;
+        };
+        spooled.n_damaged += usize::from(offset != end);
+        spooled.records.push(record.to_vec());
         offset += RECORD_HEADER_LEN + record.len();
+        end = offset;
     }
-    (records, offset)
+    spooled.used = end as u64;
+    spooled
 }
 
 #[cfg(test)]
@@ -338,17 +367,17 @@ mod tests {
     #[test]
     fn records_come_back_in_order_until_they_are_cleared() {
         let (_folder, ledger) = spool();
-        assert!(!Spool::has_records(&ledger));
+        assert!(Spool::peek(&ledger).unwrap().records.is_empty());
         let records: Vec<Vec<u8>> = (1..200u8).map(|number| vec![number; usize::from(number)]).collect();
         for record in &records {
             Spool::open(&ledger, WAIT).unwrap().append(record).unwrap();
         }
-        assert!(Spool::has_records(&ledger));
+        assert_eq!(Spool::peek(&ledger).unwrap().records, records);
         let mut spool = Spool::open(&ledger, WAIT).unwrap();
         assert_eq!(spool.read_all().unwrap().records, records);
         spool.clear().unwrap();
         assert_eq!(spool.read_all().unwrap().records, Vec::<Vec<u8>>::new());
-        assert!(!Spool::has_records(&ledger));
+        assert!(Spool::peek(&ledger).unwrap().records.is_empty());
     }
 
     #[test]
@@ -391,6 +420,38 @@ mod tests {
         assert_eq!(spool.read_all().unwrap().records, [b"whole"]);
         spool.append(b"again").unwrap();
         assert_eq!(spool.read_all().unwrap().records, [b"whole", b"again"]);
+    }
+
+    /// A flipped bit takes the record in which it is, and no other; what is added afterwards stands behind all of them.
+    #[test]
+    fn a_damaged_record_hides_no_other() {
+        let (_folder, ledger) = spool();
+        let mut spool = Spool::open(&ledger, WAIT).unwrap();
+        let mut ends = Vec::new();
+        for record in [&b"first"[..], b"second", b"third"] {
+            spool.append(record).unwrap();
+            ends.push(spool.read_all().unwrap().used);
+        }
+        let file = File::options().write(true).open(with_suffix(&ledger, ".spool")).unwrap();
+        file.write_all_at(b"?", ends[0] + 10).unwrap();
+        spool.append(b"fourth").unwrap();
+        let spooled = spool.read_all().unwrap();
+        assert_eq!((spooled.records, spooled.n_damaged), (vec![b"first".into(), b"third".into(), b"fourth".into()], 1));
+        spool.clear().unwrap();
+        assert_eq!(spool.read_all().unwrap().n_damaged, 0);
+    }
+
+    #[test]
+    fn a_damaged_or_emptied_spool_is_set_aside_and_made_anew() {
+        for damage in [&b""[..], b"wbspool1", &[0; RESERVE]] {
+            let (_folder, ledger) = spool();
+            let path = with_suffix(&ledger, ".spool");
+            fs::write(&path, damage).unwrap();
+            assert!(matches!(Spool::peek(&ledger), Err(SpoolError::Damaged { .. })));
+            Spool::reserve_beside(&ledger).unwrap();
+            Spool::open(&ledger, WAIT).unwrap().append(b"on a bad day").unwrap();
+            assert_eq!(fs::read(with_suffix(&path, ".damaged")).unwrap(), damage);
+        }
     }
 
     #[test]

@@ -82,11 +82,10 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`] names the file and the cure.
     pub fn open(options: &OpenOptions, facts: HostFacts) -> Result<Self, LedgerError> {
-        let ledger = Self { file: LedgerFile::open(options)?, facts };
-        if options.access == Access::Write {
-            ledger.carry_out_spooled()?;
+        match options.access {
+            Access::Write => Self::open_and_carry_out(options, facts),
+            Access::Read => Ok(Self { file: LedgerFile::open(options)?, facts }),
         }
-        Ok(ledger)
     }
 
     /// A ledger on a file that is open already: for tests that count and crash.
