@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use whereabouts_engine::{Create, HostFacts, Ledger, LedgerError, OpenOptions, Trust};
+use whereabouts_engine::{Access, Create, HostFacts, Ledger, LedgerError, OpenOptions, Trust};
 
 use crate::config::HostSettings;
 
@@ -59,15 +59,39 @@ pub fn open_existing(settings: &HostSettings, caller: Caller) -> Result<Ledger, 
     open_with(settings, caller, Create::Never, DEL_DEADLINE)
 }
 
+/// Opens the ledger for a runtime's call that only looks: nothing is written, nor is what was queued carried out.
+///
+/// # Errors
+/// [`LedgerError`] names the file and the cure.
+pub fn open_to_look(settings: &HostSettings) -> Result<Ledger, LedgerError> {
+    let mut options = options(settings, Create::Never, ADD_DEADLINE);
+    options.access = Access::Read;
+    Ledger::open(&options, facts(Caller::Runtime))
+}
+
+/// Whether a ledger knows anything of this interface of a container; `None` when it cannot be read just now.
+#[must_use]
+pub fn knows(ledger: &Path, container: &str, interface: &str) -> Option<bool> {
+    let mut options = OpenOptions::new(ledger);
+    // Whoever had it for so long that a call gave up has it still.
+    (options.create, options.access, options.wait) = (Create::Never, Access::Read, Duration::ZERO);
+    Ledger::open(&options, facts(Caller::Runtime)).ok()?.knows(container, interface).ok()
+}
+
+fn options(settings: &HostSettings, create: Create, deadline: Duration) -> OpenOptions {
+    let mut options = OpenOptions::new(ledger_path(&settings.data_dir));
+    options.wait = settings.deadline.unwrap_or(deadline);
+    options.create = create;
+    options
+}
+
 fn open_with(
     settings: &HostSettings,
     caller: Caller,
     create: Create,
     deadline: Duration,
 ) -> Result<Ledger, LedgerError> {
-    let mut options = OpenOptions::new(ledger_path(&settings.data_dir));
-    options.wait = settings.deadline.unwrap_or(deadline);
-    options.create = create;
+    let options = options(settings, create, deadline);
     let ledger = Ledger::open(&options, facts(caller))?;
     let file_system = ledger.file().file_system();
     let risk = match file_system.trust() {

@@ -44,9 +44,10 @@ pub enum ArbiterError {
 pub enum Purpose {
     /// Assign addresses: a ledger is made if there is none, and a cluster is waited for until the deadline.
     Assign,
-    /// See whether addresses could be assigned: as [`Purpose::Assign`], but a cluster is not asked.
+    /// See whether addresses could be assigned: as [`Purpose::Look`], but a ledger is made if there is none, and a cluster
+    /// is not asked.
     Prepare,
-    /// Look at what is assigned: without a ledger there is nothing.
+    /// Look at what is assigned: the ledger of this host is only read, and without one there is nothing.
     Look,
     /// Free addresses: without a ledger there is nothing to free, and a cluster that is silent is not waited for.
     Free,
@@ -113,8 +114,13 @@ impl Arbiter {
             }
             // etcd is turned away before.
             Datastore::Local | Datastore::Etcd(_) => Ok(Self::Local(match purpose {
-                Purpose::Free | Purpose::Look => host::open_existing(settings, Caller::Runtime)?,
-                Purpose::Assign | Purpose::Prepare => host::open(settings, Caller::Runtime)?,
+                Purpose::Free => host::open_existing(settings, Caller::Runtime)?,
+                Purpose::Look => host::open_to_look(settings)?,
+                Purpose::Prepare => match host::open_to_look(settings) {
+                    Err(LedgerError::File(LedgerFileError::Missing { .. })) => host::open(settings, Caller::Runtime)?,
+                    opened => opened?,
+                },
+                Purpose::Assign => host::open(settings, Caller::Runtime)?,
             })),
         }
     }
@@ -188,7 +194,10 @@ impl Arbiter {
     /// [`ArbiterError`] when the ledger cannot be used.
     pub fn has_room(&self, wants: &[Want]) -> Result<Vec<Result<(), AllocateError>>, ArbiterError> {
         match self {
-            Self::Local(ledger) => Ok(ledger.has_room(wants)?),
+            Self::Local(ledger) => {
+                ledger.file().may_be_written().map_err(LedgerError::from)?;
+                Ok(ledger.has_room(wants)?)
+            }
             Self::Kubernetes(_) => Ok(wants.iter().map(|_| Ok(())).collect()),
         }
     }

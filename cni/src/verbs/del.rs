@@ -23,6 +23,10 @@ pub(super) fn del(request: &DeleteRequest, settings: &HostSettings, datastore: &
         Err(error) => error,
     };
     let path = ledger_path(settings, datastore);
+    if host::knows(&path, &request.container_id, &request.interface) == Some(false) {
+        tracing::info!(%error, container = request.container_id, "not known, so nothing is held");
+        return Ok(());
+    }
     let network = request.network.as_deref();
     let facts = host::facts_of(settings, host::Caller::Runtime);
     match spool_release(&path, &facts, &request.container_id, &request.interface, network) {

@@ -296,6 +296,30 @@ impl LedgerFile {
         self.guarded(|database| {
             let mut transaction = database.begin_write()?;
             // The free pages are recorded with every commit, in two steps, so that nobody ever has to scan the file to
+    /// Lets `work` change what it wants, and takes all of it back. In a handle that reads, too: what is written there
+    /// never leaves memory.
+    pub(crate) fn try_out<T>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, LedgerFileError> {
+        self.guarded(|database| {
+            let transaction = database.begin_write()?;
+            let answer = work(&transaction)?;
+            transaction.abort()?;
+            Ok(answer)
+        })
+    }
+
+    /// Says why nothing could be written to the file, as far as that can be told without writing: no permission, or a
+    /// file system that is mounted read-only. For a handle that reads and answers for those who will write.
+    ///
+    /// # Errors
+    /// [`LedgerFileError::NoPermission`], [`LedgerFileError::ReadOnly`].
+    pub fn may_be_written(&self) -> Result<(), LedgerFileError> {
+        let opened = File::options().write(true).open(&self.path);
+        opened.map(drop).map_err(|error| LedgerFileError::from_io(&self.path, "write to", error))
+    }
+
             // find them: not after a kill, and not after an exit without closing, which is how all of ours end.
             transaction.set_quick_repair(true);
             match work(&transaction)? {

@@ -29,6 +29,7 @@ use crate::operations::{
 use crate::store::local::Unit;
 
 /// The ledger of a host, open: addresses that are unique on this host, durable before they are seen.
+use crate::spooled::waiting_releases;
 ///
 /// ```
 /// use whereabouts_engine::{Allocate, Attachment, HostFacts, Ledger, Network, OpenOptions, Owner, Pool, Sharing};
@@ -140,12 +141,30 @@ impl Ledger {
         self.change(async |host| host.collect(list).await)
     }
 
-    /// Says for each want whether an allocation would be allowed and find an address now, without taking it.
+    /// Says for each want whether an allocation would be allowed and find an address now, without taking it. In a handle
+    /// that only reads, too; what waits in the spool counts as released, as it will be before the allocation.
     ///
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be used.
     pub fn has_room(&self, wants: &[Want]) -> Result<Vec<Result<(), AllocateError>>, LedgerError> {
-        self.look(async |host| host.has_room(wants).await)
+        self.look(async |host| {
+            carry_out_in(&host, &waiting_releases(self.file.path())).await?;
+            host.has_room(wants).await
+        })
+    }
+
+    /// Whether anything of this interface of a container is known: what it holds, or a call under way where a cluster is
+    /// the store. For one who could not release it.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub fn knows(&self, container: &str, interface: &str) -> Result<bool, LedgerError> {
+        self.read(|tables| {
+            let is_it =
+                |attachment: &Attachment| &*attachment.container == container && &*attachment.interface == interface;
+            Ok(!tables.attachments_of(container, interface)?.is_empty()
+                || tables.intents()?.iter().any(|(_, intent)| is_it(&intent.attachment)))
+        })
     }
 
     /// Runs an operation and commits what it changed, if it changed anything.
@@ -153,27 +172,20 @@ impl Ledger {
         &self,
         operation: impl AsyncFnOnce(LocalHost<'_, TransactionRows<'_>>) -> Result<T, StorageError>,
     ) -> Result<T, LedgerError> {
-        self.write(operation, true)
-    }
-
-    /// Runs an operation and leaves the ledger as it was, whatever it did.
-    fn look<T>(
-        &self,
-        operation: impl AsyncFnOnce(LocalHost<'_, TransactionRows<'_>>) -> Result<T, StorageError>,
-    ) -> Result<T, LedgerError> {
-        self.write(operation, false)
+        self.write(operation, |_| true)
     }
 
     fn write<T>(
         &self,
         operation: impl AsyncFnOnce(LocalHost<'_, TransactionRows<'_>>) -> Result<T, StorageError>,
-        commits: bool,
+        is_worth_it: impl FnOnce(&T) -> bool,
+    /// Runs an operation and commits what it changed, if its answer is worth that.
     ) -> Result<T, LedgerError> {
         let answer = self.file.write(|transaction| {
             let changed = cell::Cell::new(false);
             let tables = Tables(TransactionRows::new(transaction, &changed));
             let answer = run(tables, &self.facts, operation);
-            Ok(if commits && changed.get() && answer.is_ok() {
+            Ok(if changed.get() && answer.as_ref().is_ok_and(is_worth_it) {
                 Outcome::Commit(answer)
             } else {
                 Outcome::Abandon(answer)
@@ -182,7 +194,18 @@ impl Ledger {
         Ok(answer?)
     }
 
-    /// Reads the tables in one snapshot.
+    /// Runs an operation and leaves the ledger as it was, whatever it did.
+    fn look<T>(
+        &self,
+        operation: impl AsyncFnOnce(LocalHost<'_, TransactionRows<'_>>) -> Result<T, StorageError>,
+    ) -> Result<T, LedgerError> {
+        let answer = self.file.try_out(|transaction| {
+            let changed = cell::Cell::new(false);
+            Ok(run(Tables(TransactionRows::new(transaction, &changed)), &self.facts, operation))
+        })?;
+        Ok(answer?)
+    }
+
     /// Changes rows as such, in one transaction.
     pub(crate) fn write_rows(
         &self,
