@@ -14,11 +14,14 @@ mod support;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::process::{Command, Output};
 
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 use support::Plugin;
+use support::leases::held;
 use support::machine::on_own_machine;
 use support::skip::skip;
 use whereabouts_engine::Spool;
@@ -35,6 +38,17 @@ fn ledger(plugin: &Plugin) -> PathBuf {
 
 fn n_queued(plugin: &Plugin) -> usize {
     Spool::peek(&ledger(plugin)).unwrap().records.len()
+}
+
+/// A command of a person on the plugin's ledger.
+fn command(plugin: &Plugin, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_whereabouts"))
+        .env_clear()
+        .arg("--data-dir")
+        .arg(plugin.data_dir())
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 #[test]
@@ -119,4 +133,65 @@ fn check_and_status_write_nothing() {
     let answer = empty.check("c1", "eth0", &empty.range("10.0.0.0/24"), &added);
     assert_eq!(answer.error().0, 102, "without a ledger nothing is held");
     assert!(!empty.data_dir().exists(), "a CHECK makes no ledger");
+}
+
+#[test]
+fn a_ledger_that_is_gone_is_missed() {
+    let (folder, plugin) = plugin();
+    let config = plugin.range("10.0.0.0/24");
+    let added = plugin.add("c1", "eth0", &config).ok().clone();
+    plugin.add("c2", "eth0", &config).ok();
+    let export = folder.path().join("export");
+    assert!(command(&plugin, &["export", export.to_str().unwrap()]).status.success());
+    let aside = folder.path().join("aside");
+    let path = ledger(&plugin);
+    fs::rename(&path, &aside).unwrap();
+
+    let answer = plugin.add("c3", "eth0", &config);
+    let (code, message) = answer.error();
+    assert_eq!(code, 5, "{message}");
+    for word in [path.to_str().unwrap(), "gone", "import", "ledger.redb.lock"] {
+        assert!(message.contains(word), "{word} is not in: {message}");
+    }
+    assert!(plugin.status(&config).error().1.contains("gone"));
+    assert!(plugin.check("c1", "eth0", &config, &added).error().1.contains("gone"));
+    assert!(!command(&plugin, &["allocate", "10.0.0.0/24"]).status.success());
+    // A DEL knows what it is to free once the ledger is back.
+    plugin.del("c1", "eth0", &config).ok();
+    assert!(!path.exists(), "none was made in its place");
+
+    fs::rename(&aside, &path).unwrap();
+    assert_eq!(plugin.add("c3", "eth0", &config).address(), "10.0.0.1/24");
+
+    // A link whose disk is not there is a ledger that is gone, too, and the link stays.
+    fs::rename(&path, &aside).unwrap();
+    symlink(folder.path().join("not-mounted/ledger.redb"), &path).unwrap();
+    assert!(plugin.add("c4", "eth0", &config).error().1.contains("gone"));
+    assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
+    fs::remove_file(&path).unwrap();
+
+    // An export brings it back.
+    let imported = command(&plugin, &["import", export.to_str().unwrap()]);
+    assert!(imported.status.success(), "{imported:?}");
+    assert_eq!(held(&plugin), [("10.0.0.1".into(), "c1".into()), ("10.0.0.2".into(), "c2".into())].into());
+
+    // Or somebody who knows that nothing runs any more says so.
+    fs::remove_file(&path).unwrap();
+    assert!(plugin.add("c4", "eth0", &config).error().1.contains("gone"));
+    fs::remove_file(path.with_file_name("ledger.redb.lock")).unwrap();
+    assert_eq!(plugin.add("c4", "eth0", &config).address(), "10.0.0.1/24");
+}
+
+/// Without its spool beside it, too: a pod must not hang for a ledger that nobody has.
+#[test]
+fn a_del_ends_without_ledger_and_without_spool() {
+    let (_folder, plugin) = plugin();
+    let config = plugin.range("10.0.0.0/24");
+    plugin.add("c1", "eth0", &config).ok();
+    for file in ["ledger.redb", "ledger.redb.spool"] {
+        fs::remove_file(plugin.data_dir().join(file)).unwrap();
+    }
+    let answer = plugin.del("c1", "eth0", &config);
+    answer.ok();
+    assert!(answer.stderr.contains("neither released nor queued"), "{}", answer.stderr);
 }

@@ -100,15 +100,17 @@ pub(super) fn import(typed: &Import, settings: &Settings, output: &Output) -> Re
             backup.n_damaged
         ));
     }
+    // An import is what brings back a ledger that was lost.
+    let open = || settings.open(Create::EvenIfLost);
     let mut imported = Imported::default();
     if backup.holdings.len() > BATCH {
-        settings.open(Create::IfMissing)?.would_import(&backup.holdings).map_err(refused)?;
+        open()?.would_import(&backup.holdings).map_err(refused)?;
     }
     let n_all = backup.holdings.len();
     let progress = output.progress("importing", u64::try_from(n_all).ok());
     for batch in backup.holdings.chunks(BATCH) {
         // Opened for each batch, so that others have their turn with the ledger.
-        let part = settings.open(Create::IfMissing).and_then(|ledger| ledger.import(batch).map_err(refused));
+        let part = open().and_then(|ledger| ledger.import(batch).map_err(refused));
         let part = part.map_err(|failure| so_far(failure, &imported, n_all))?;
         imported.n_added += part.n_added;
         imported.n_present += part.n_present;

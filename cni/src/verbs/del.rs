@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use whereabouts_engine::{Release, spool_release};
+use whereabouts_engine::{LedgerError, LedgerFileError, Release, spool_release};
 
 use super::errors::{arbiter_error, release_error};
 use crate::cni::{CniError, DeleteRequest};
@@ -32,6 +32,11 @@ pub(super) fn del(request: &DeleteRequest, settings: &HostSettings, datastore: &
     match spool_release(&path, &facts, &request.container_id, &request.interface, network) {
         Ok(()) => {
             tracing::warn!(%error, container = request.container_id, "queued: the next call frees it");
+            Ok(())
+        }
+        // There is nothing to free it from until somebody brings the ledger back, and the pod must not hang for that.
+        Err(spool) if matches!(error, ArbiterError::Ledger(LedgerError::File(LedgerFileError::Lost { .. }))) => {
+            tracing::error!(%error, %spool, container = request.container_id, "neither released nor queued");
             Ok(())
         }
         Err(spool) => {

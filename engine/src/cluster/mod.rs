@@ -23,7 +23,7 @@ use crate::host::{HostEnvironment, HostFacts};
 use crate::intent::HeldAddress;
 use crate::lease::{Attachment, BootId, Lease};
 use crate::ledger::meta::{IdentityRow, StoreRow};
-use crate::ledger::{FileJournal, FileSystem, Journal, OpenOptions, StorageError};
+use crate::ledger::{Create, FileJournal, FileSystem, Journal, OpenOptions, StorageError};
 use crate::operations::{
     Allocate, AllocateError, Allocated, Check, CheckError, Collect, Environment, Host, Reinserted, Release,
     ReleaseError, Released, Settled, Want,
@@ -80,6 +80,11 @@ impl ClusterLedger {
     /// # Errors
     /// [`StorageError`] names the file and the cure.
     pub fn open(options: OpenOptions, facts: HostFacts, deadline: Instant) -> Result<Self, StorageError> {
+        let mut options = options;
+        if options.create == Create::IfMissing {
+            // What a ledger that is gone knew of, the store knows.
+            options.create = Create::EvenIfLost;
+        }
         let ledger = Self { journal: FileJournal::new(options, deadline), facts };
         let identity = ledger.journal.look(|tables| tables.identity())?;
         let is_foreign = is_of_another_machine(identity.as_ref(), &ledger.facts);

@@ -76,7 +76,7 @@ impl StorageError {
 
 impl From<LedgerFileError> for StorageError {
     fn from(error: LedgerFileError) -> Self {
-        let is_missing = matches!(error, LedgerFileError::Missing { .. });
+        let is_missing = matches!(error, LedgerFileError::Missing { .. } | LedgerFileError::Lost { .. });
         Self::File { reason: error.to_string(), is_temporary: error.is_temporary(), is_missing }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use super::file_error::LedgerFileError;
 use super::filesystem::{FileSystem, Trust};
 use super::panics::catch;
 use super::queue::{Lockable, Share, deadline_after, lock};
-use super::storage::{FileStorage, Storage};
+use super::storage::{FileStorage, NOTE_LEN, Storage};
 
 /// How a ledger is to be opened.
 ///
@@ -56,9 +56,12 @@ pub struct OpenOptions {
 /// What to do when there is no ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Create {
-    /// Create it, and the folders above it, for this user alone (0700, the file 0600).
+    /// Create it, and the folders above it, for this user alone (0700, the file 0600). Where one was made before and is
+    /// gone, report [`LedgerFileError::Lost`].
     IfMissing,
-    /// Report [`LedgerFileError::Missing`].
+    /// Create it, also in the place of one that is gone: what it held is known elsewhere.
+    EvenIfLost,
+    /// Report [`LedgerFileError::Missing`], or [`LedgerFileError::Lost`].
     Never,
 }
 
@@ -132,11 +135,11 @@ impl LedgerFile {
     pub fn open(options: &OpenOptions) -> Result<Self, LedgerFileError> {
         let deadline = deadline_after(options.wait);
         let path = options.path.as_path();
-        let create = options.access == Access::Write && options.create == Create::IfMissing;
+        let create = options.access == Access::Write && options.create != Create::Never;
         let folder = Folder::above(path, create)?;
         let exists = fs::symlink_metadata(path).is_ok();
         if !exists && !create {
-            return Err(LedgerFileError::Missing { path: path.to_path_buf() });
+            return Err(missing(path));
         }
 
         let mut locks = Vec::new();
@@ -144,12 +147,13 @@ impl LedgerFile {
         locks.extend(queue.iter().map(Arc::clone));
         let (file, unpublished) = match open_ledger(path, options.access) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && create => {
+                if options.create == Create::IfMissing && was_made(path) {
+                    return Err(missing(path));
+                }
                 let temporary = with_suffix(path, ".new");
                 (create_ledger(&temporary)?, Some(temporary))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(LedgerFileError::Missing { path: path.to_path_buf() });
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing(path)),
             Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
                 let detail = "it is a folder".to_owned();
                 return Err(LedgerFileError::NotALedger { path: path.to_path_buf(), detail });
@@ -170,6 +174,11 @@ impl LedgerFile {
         }
         Ok(opened)
     }
+        if let (Some(queue), Access::Write) = (queue, options.access)
+            && let Err(error) = say_made(&queue)
+        {
+            tracing::warn!(path = %path.display(), %error, "should the ledger get lost, nobody would notice");
+        }
 
     /// Opens a ledger on a storage that is not a file, or not the file of that name: for tests that count and crash.
     /// An empty storage becomes a new ledger if the options allow it. The caller sees to it that no other handle is
@@ -266,6 +275,11 @@ impl LedgerFile {
 
     /// Ends the use of the ledger, as dropping it does: nothing is written to it, nothing is synced.
     ///
+    /// Whether the disk has refused something, rather than what is on it being wrong.
+    pub(crate) fn has_io_failure(&self) -> bool {
+        self.careful.failure().is_some()
+    }
+
     /// A program that calls this, or drops the handle, before it exits leaves a note that everything is durable, which
     /// saves the next one a sync.
     pub fn finish(self) {
@@ -275,27 +289,11 @@ impl LedgerFile {
     /// Reads in one snapshot.
     pub(crate) fn read<T>(
         &self,
-    /// Whether the disk has refused something, rather than what is on it being wrong.
-    pub(crate) fn has_io_failure(&self) -> bool {
-        self.careful.failure().is_some()
-    }
-
         work: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, LedgerFileError> {
         self.guarded(|database| work(&database.begin_read()?))
     }
 
-    /// Changes everything that `work` changes, or nothing. When this returns a commit's answer, it is durable.
-    pub(crate) fn write<T>(
-        &self,
-        work: impl FnOnce(&WriteTransaction) -> Result<Outcome<T>, redb::Error>,
-    ) -> Result<T, LedgerFileError> {
-        if self.access == Access::Read {
-            return Err(LedgerFileError::NoPermission { path: self.path.clone(), action: "write to" });
-        }
-        self.guarded(|database| {
-            let mut transaction = database.begin_write()?;
-            // The free pages are recorded with every commit, in two steps, so that nobody ever has to scan the file to
     /// Lets `work` change what it wants, and takes all of it back. In a handle that reads, too: what is written there
     /// never leaves memory.
     pub(crate) fn try_out<T>(
@@ -322,6 +320,17 @@ impl LedgerFile {
 
             // find them: not after a kill, and not after an exit without closing, which is how all of ours end.
             transaction.set_quick_repair(true);
+    /// Changes everything that `work` changes, or nothing. When this returns a commit's answer, it is durable.
+    pub(crate) fn write<T>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<Outcome<T>, redb::Error>,
+    ) -> Result<T, LedgerFileError> {
+        if self.access == Access::Read {
+            return Err(LedgerFileError::NoPermission { path: self.path.clone(), action: "write to" });
+        }
+        self.guarded(|database| {
+            let mut transaction = database.begin_write()?;
+            // The free pages are recorded with every commit, in two steps, so that nobody ever has to scan the file to
             match work(&transaction)? {
                 Outcome::Commit(answer) => {
                     transaction.commit()?;
@@ -495,6 +504,33 @@ fn open_ledger(path: &Path, access: Access) -> io::Result<Arc<Lockable>> {
 }
 
 /// A new ledger grows under another name, so that a file of the ledger's name is always a whole one: an empty or a
+/// Stands behind the note in the queue's file once there is a ledger.
+const MADE: &[u8] = b"a ledger was made here\n";
+
+/// Notes that there is a ledger, so that it is missed when it is gone.
+///
+/// Written after the ledger has got its name: the other way round, a crash would leave a ledger to be missed that never
+/// was. It is not synced: whoever opens the ledger next finds the note missing, and writes it.
+fn say_made(queue: &File) -> io::Result<()> {
+    if is_said(queue) { Ok(()) } else { queue.write_all_at(MADE, NOTE_LEN as u64) }
+}
+
+fn is_said(queue: &File) -> bool {
+    let mut said = [0; MADE.len()];
+    queue.read_exact_at(&mut said, NOTE_LEN as u64).is_ok() && said == MADE
+}
+
+/// Whether there was a ledger once.
+fn was_made(path: &Path) -> bool {
+    File::open(with_suffix(path, ".lock")).is_ok_and(|queue| is_said(&queue))
+}
+
+/// That there is no ledger: yet, or any more.
+fn missing(path: &Path) -> LedgerFileError {
+    let path = path.to_path_buf();
+    if was_made(&path) { LedgerFileError::Lost { path } } else { LedgerFileError::Missing { path } }
+}
+
 /// half-made file in its place means that something is lost.
 fn create_ledger(temporary: &Path) -> Result<Arc<Lockable>, LedgerFileError> {
     let create = || {

@@ -17,6 +17,19 @@ pub enum LedgerFileError {
         path: PathBuf,
     },
 
+    /// There was a ledger, and it is gone. None is made in its place by itself: containers may still have the addresses
+    /// that were in it.
+    #[error(
+        "the ledger {} is gone, and the containers of this host may still have addresses from it: put the file back, or \
+         restore an export with `whereabouts import`; without either, see that no container of this host has an address \
+         from it, then remove {}.lock to start anew",
+        .path.display(), .path.display()
+    )]
+    Lost {
+        /// The ledger.
+        path: PathBuf,
+    },
+
     /// Another process, or another handle of this one, did not let go of the ledger in time.
     #[error(
         "another process has been using {} for longer than {} ms: see who it is with `fuser -v {}` and end it if it hangs",

@@ -146,7 +146,7 @@ pub(crate) struct FileStorage {
 }
 
 /// How long the note is. It is overwritten in place, so that writing it never allocates anything.
-const NOTE_LEN: usize = 96;
+pub(crate) const NOTE_LEN: usize = 96;
 
 // === impl FileStorage ===
 
