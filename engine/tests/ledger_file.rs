@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -425,6 +425,18 @@ fn a_read_only_file_system_can_be_read_and_is_named_when_written_to() {
 
 // === disks ===
 
+/// The name in the folder may be a link to a file on quite another file system, a network's for example.
+#[test]
+fn the_file_system_that_counts_is_that_of_the_file() {
+    let (folder, path) = folder();
+    let Some(mounted) = Mounted::tmpfs(&folder.path().join("mounted"), "size=4m,mode=0755") else { return };
+    let real = mounted.path.join("ledger.redb");
+    count_once(&real);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    symlink(&real, &path).unwrap();
+    assert_eq!(LedgerFile::open(&patient(&path)).unwrap().file_system().name(), "tmpfs");
+}
+
 #[test]
 fn on_a_full_disk_what_fits_the_file_works_and_the_rest_is_refused() {
     let (folder, _) = folder();
@@ -494,18 +506,6 @@ fn what_is_missing_is_not_created_by_one_who_does_not_want_it() {
     }
 }
 
-#[test]
-fn a_file_that_is_cut_off_emptied_or_something_else_is_never_replaced() {
-    let (_folder, path) = folder();
-    for _ in 0..20 {
-        count_once(&path);
-    }
-    let whole = fs::read(&path).unwrap();
-    let check = |content: &[u8], expected: fn(&LedgerFileError) -> bool| {
-        fs::write(&path, content).unwrap();
-        for options in [impatient(&path), reading(&path)] {
-            let error = LedgerFile::open(&options).unwrap_err();
-            assert!(expected(&error), "{error:?}");
 /// What was in it may still be in use, so only one who knows better makes another one.
 #[test]
 fn a_ledger_that_is_gone_is_not_one_that_never_was() {
@@ -528,6 +528,18 @@ fn a_ledger_that_is_gone_is_not_one_that_never_was() {
     assert!(LedgerFile::open(&patient(&path)).unwrap().is_new());
 }
 
+#[test]
+fn a_file_that_is_cut_off_emptied_or_something_else_is_never_replaced() {
+    let (_folder, path) = folder();
+    for _ in 0..20 {
+        count_once(&path);
+    }
+    let whole = fs::read(&path).unwrap();
+    let check = |content: &[u8], expected: fn(&LedgerFileError) -> bool| {
+        fs::write(&path, content).unwrap();
+        for options in [impatient(&path), reading(&path)] {
+            let error = LedgerFile::open(&options).unwrap_err();
+            assert!(expected(&error), "{error:?}");
             assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
             assert_eq!(fs::read(&path).unwrap(), content);
         }

@@ -161,24 +161,26 @@ impl LedgerFile {
             result => (result.map_err(|error| LedgerFileError::from_io(path, "open", error))?, None),
         };
         refuse_if_not_a_file(&file, path)?;
+        // The file may be elsewhere than its folder: its name can be a link.
+        let file_system = refuse_network(&file, path)?;
         // Our own processes queue; this lock is for readers of a read-only folder, which cannot, and for other programs
         // that open redb files.
         take_turn(&file, path, options, deadline)?;
         locks.push(Arc::clone(&file));
 
         let new = unpublished.is_some();
-        let storage = Arc::new(FileStorage::new(file, folder.handle, queue));
-        let opened = Self::on(storage, new, folder.file_system, options, locks)?;
+        let storage = Arc::new(FileStorage::new(file, folder.handle, queue.clone()));
+        let opened = Self::on(storage, new, file_system, options, locks)?;
         if let Some(temporary) = unpublished {
             publish(&temporary, path)?;
         }
-        Ok(opened)
-    }
         if let (Some(queue), Access::Write) = (queue, options.access)
             && let Err(error) = say_made(&queue)
         {
             tracing::warn!(path = %path.display(), %error, "should the ledger get lost, nobody would notice");
         }
+        Ok(opened)
+    }
 
     /// Opens a ledger on a storage that is not a file, or not the file of that name: for tests that count and crash.
     /// An empty storage becomes a new ledger if the options allow it. The caller sees to it that no other handle is
@@ -273,13 +275,13 @@ impl LedgerFile {
         self.access
     }
 
-    /// Ends the use of the ledger, as dropping it does: nothing is written to it, nothing is synced.
-    ///
     /// Whether the disk has refused something, rather than what is on it being wrong.
     pub(crate) fn has_io_failure(&self) -> bool {
         self.careful.failure().is_some()
     }
 
+    /// Ends the use of the ledger, as dropping it does: nothing is written to it, nothing is synced.
+    ///
     /// A program that calls this, or drops the handle, before it exits leaves a note that everything is durable, which
     /// saves the next one a sync.
     pub fn finish(self) {
@@ -318,8 +320,6 @@ impl LedgerFile {
         opened.map(drop).map_err(|error| LedgerFileError::from_io(&self.path, "write to", error))
     }
 
-            // find them: not after a kill, and not after an exit without closing, which is how all of ours end.
-            transaction.set_quick_repair(true);
     /// Changes everything that `work` changes, or nothing. When this returns a commit's answer, it is durable.
     pub(crate) fn write<T>(
         &self,
@@ -331,6 +331,8 @@ impl LedgerFile {
         self.guarded(|database| {
             let mut transaction = database.begin_write()?;
             // The free pages are recorded with every commit, in two steps, so that nobody ever has to scan the file to
+            // find them: not after a kill, and not after an exit without closing, which is how all of ours end.
+            transaction.set_quick_repair(true);
             match work(&transaction)? {
                 Outcome::Commit(answer) => {
                     transaction.commit()?;
@@ -407,7 +409,6 @@ impl Drop for LedgerFile {
 /// The folder of a ledger, known not to be shared between hosts.
 struct Folder {
     handle: File,
-    file_system: FileSystem,
 }
 
 impl Folder {
@@ -432,13 +433,13 @@ impl Folder {
             result => result,
         };
         let handle = handle.map_err(|error| LedgerFileError::from_io(folder, "open", error))?;
-        let file_system = refuse_network(&handle, path)?;
-        Ok(Self { handle, file_system })
+        refuse_network(&handle, path)?;
+        Ok(Self { handle })
     }
 }
 
-fn refuse_network(folder: &File, path: &Path) -> Result<FileSystem, LedgerFileError> {
-    let file_system = FileSystem::of(folder).map_err(|error| LedgerFileError::from_io(path, "look at", error))?;
+fn refuse_network(file: &File, path: &Path) -> Result<FileSystem, LedgerFileError> {
+    let file_system = FileSystem::of(file).map_err(|error| LedgerFileError::from_io(path, "look at", error))?;
     match file_system.trust() {
         Trust::Network => Err(LedgerFileError::NetworkFileSystem { path: path.to_path_buf(), file_system }),
         _ => Ok(file_system),
@@ -503,7 +504,6 @@ fn open_ledger(path: &Path, access: Access) -> io::Result<Arc<Lockable>> {
     Ok(Arc::new(Lockable::new(file)))
 }
 
-/// A new ledger grows under another name, so that a file of the ledger's name is always a whole one: an empty or a
 /// Stands behind the note in the queue's file once there is a ledger.
 const MADE: &[u8] = b"a ledger was made here\n";
 
@@ -531,6 +531,7 @@ fn missing(path: &Path) -> LedgerFileError {
     if was_made(&path) { LedgerFileError::Lost { path } } else { LedgerFileError::Missing { path } }
 }
 
+/// A new ledger grows under another name, so that a file of the ledger's name is always a whole one: an empty or a
 /// half-made file in its place means that something is lost.
 fn create_ledger(temporary: &Path) -> Result<Arc<Lockable>, LedgerFileError> {
     let create = || {
