@@ -15,6 +15,7 @@ mod support;
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -159,10 +160,14 @@ fn by_hand(plugin: &Plugin, name: &str) -> String {
     ledger.allocate(&[request]).unwrap()[0].as_ref().unwrap()[0].address.to_string()
 }
 
-/// The plugin called inside a container that has the ledger mounted: its process 1 is not the host's.
+/// The plugin called inside a container that has the ledger mounted and sees a boot id of its own.
 #[test]
 fn a_call_from_another_pid_namespace_ends_no_boot() {
     tell("a_call_from_another_pid_namespace_ends_no_boot", |_, boots| {
+        // A host that is a container itself has no pid namespace that would be the same after its next start.
+        if fs::metadata("/proc/self/ns/pid").unwrap().ino() != 0xefff_fffc {
+            return;
+        }
         let plugin = &boots.plugin;
         let config = plugin.range("10.0.0.0/24");
         plugin.add("c1", "eth0", &config).ok();

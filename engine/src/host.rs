@@ -15,8 +15,8 @@ pub struct HostFacts {
     pub node: Arc<str>,
     /// What tells this machine from a copy of it (`/etc/machine-id`); empty where there is no such thing.
     pub machine: Arc<str>,
-    /// This boot: the kernel's boot id with the start of process 1, which differs between the runs of a host that is
-    /// a container itself. [`BootId::UNKNOWN`] where either cannot be read.
+    /// This boot: the kernel's boot id, which every process of this kernel sees, in a container, too.
+    /// [`BootId::UNKNOWN`] where it cannot be read.
     pub boot: BootId,
     /// The inode of this process's pid namespace; 0 where it cannot be read.
     pub pid_namespace: u64,
@@ -31,6 +31,10 @@ pub struct HostFacts {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HostEnvironment;
 
+/// The pid namespace of a host that is no container itself: the kernel gives it this inode at every boot
+/// (`PROC_PID_INIT_INO`).
+pub(crate) const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
+
 // === impl HostFacts ===
 
 impl HostFacts {
@@ -41,31 +45,21 @@ impl HostFacts {
         Self {
             node: text("/proc/sys/kernel/hostname").into(),
             machine: text("/etc/machine-id").into(),
-            boot: boot_of(&text("/proc/sys/kernel/random/boot_id"), &text("/proc/1/stat")),
+            boot: boot_of(&text("/proc/sys/kernel/random/boot_id")),
             pid_namespace: fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino()),
             may_end_boots: false,
         }
     }
 
-    /// Whether this process can tell its boot from others. Where `/proc` is masked or hides process 1, it cannot.
+    /// Whether this process can tell its boot from others. Where `/proc` is masked, it cannot.
     pub(crate) fn knows_its_boot(&self) -> bool {
         self.boot != BootId::UNKNOWN && self.pid_namespace != 0
     }
 }
 
-/// Half of the answer would look like another boot, and end the leases of this one.
-fn boot_of(boot_id: &str, stat: &str) -> BootId {
+fn boot_of(boot_id: &str) -> BootId {
     let digits: String = boot_id.chars().filter(|digit| *digit != '-').collect();
-    match (u128::from_str_radix(&digits, 16), start_of_process_one(stat)) {
-        (Ok(kernel), Some(start)) => BootId::from_bytes((kernel ^ u128::from(start)).to_be_bytes()),
-        _ => BootId::UNKNOWN,
-    }
-}
-
-/// In clock ticks after the kernel's start: the 22nd field of `/proc/1/stat`, whose second one may have spaces.
-fn start_of_process_one(stat: &str) -> Option<u64> {
-    let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_whitespace().nth(19)?.parse().ok()
+    u128::from_str_radix(&digits, 16).map_or(BootId::UNKNOWN, |boot| BootId::from_bytes(boot.to_be_bytes()))
 }
 
 // === impl HostEnvironment ===
@@ -106,18 +100,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_start_of_process_one_is_found_behind_a_name_with_spaces_and_brackets() {
-        let stat = "1 (in it) d) S 0 1 1 0 -1 4194560 5 6 7 8 9 10 11 12 20 0 1 0 4711 22 23";
-        assert_eq!(start_of_process_one(stat), Some(4711));
-    }
-
-    #[test]
-    fn half_an_answer_is_no_boot() {
-        let (id, stat) =
-            ("0f0f0f0f-0000-4000-8000-000000000000", "1 (init) S 0 1 1 0 -1 0 5 6 7 8 9 10 11 12 20 0 1 0 7 2 3");
-        assert_ne!(boot_of(id, stat), BootId::UNKNOWN);
-        for (id, stat) in [("", stat), ("not an id", stat), (id, ""), (id, "1 (init) S 0")] {
-            assert_eq!(boot_of(id, stat), BootId::UNKNOWN);
+    fn what_is_no_boot_id_is_no_boot() {
+        assert_ne!(boot_of("0f0f0f0f-0000-4000-8000-000000000000"), BootId::UNKNOWN);
+        for id in ["", "not an id", "0f0f0f0f-0000-4000-8000-0000000000000f0f"] {
+            assert_eq!(boot_of(id), BootId::UNKNOWN);
         }
     }
 

@@ -26,7 +26,8 @@ fn facts(boot: u8) -> HostFacts {
         node: "host".into(),
         machine: "machine".into(),
         boot: BootId::from_bytes([boot; 16]),
-        pid_namespace: 1,
+        // The kernel's number for the pid namespace of a host that is no container.
+        pid_namespace: 0xefff_fffc,
         may_end_boots: true,
     }
 }

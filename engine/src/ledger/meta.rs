@@ -20,8 +20,8 @@ pub(crate) struct IdentityRow {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct HostRow {
     pub(crate) boot: BootId,
-    /// The inode of the pid namespace in which the ledger was made: only there can be told that a boot is over, or a
-    /// command run inside a container would free everything.
+    /// The inode of the pid namespace from which the boot was seen. On a host that is no container itself only there can
+    /// be told that the boot is over: a container may have been given a boot id of its own.
     pub(crate) pid_namespace: u64,
 }
 

@@ -17,8 +17,9 @@ pub use self::report::{Cell, Holding, Holdings, Occupancy};
 pub use self::transfer::{ImportConflict, ImportError, Imported};
 pub use self::verify::{Disagreement, Verified};
 
-use crate::host::{HostEnvironment, HostFacts};
-use crate::lease::BootId;
+use self::spooled::carry_out_in;
+use crate::host::{FIRST_PID_NAMESPACE, HostEnvironment, HostFacts};
+use crate::lease::{Attachment, BootId};
 use crate::ledger::meta::{HostRow, IdentityRow};
 use crate::ledger::redb_rows::{SnapshotRows, TransactionRows};
 use crate::ledger::{Access, LedgerFile, LedgerFileError, OpenOptions, Outcome, RowsMut, StorageError, Tables};
@@ -275,10 +276,13 @@ pub(crate) fn know_host<R: RowsMut>(
     if !facts.knows_its_boot() {
         return Ok((known.boot, None));
     }
-    if known == here {
+    if known.boot == here.boot {
         return Ok((here.boot, Some(here.boot)));
     }
-    if known.pid_namespace != here.pid_namespace || !facts.may_end_boots {
+    // A host that is a container itself gets another pid namespace whenever it starts. That of any other host stays the
+    // same, and whoever comes from elsewhere is in a container on it, perhaps one that was given a boot id of its own.
+    let is_here = known.pid_namespace == here.pid_namespace || known.pid_namespace != FIRST_PID_NAMESPACE;
+    if !is_here || !facts.may_end_boots {
         // Nobody here can tell when the boot that the ledger knows ends, so what is leased here outlives it: a DEL, a
         // GC or an operator frees it.
         return Ok((known.boot, None));
