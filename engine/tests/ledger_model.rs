@@ -256,7 +256,7 @@ proptest! {
                 model = Model::default();
                 ledger = open(&storage, boot).unwrap();
                 // The next call concludes that the boot is over; nobody is asked to take anything for that.
-                ledger.allocate(&[]).unwrap();
+                ledger.release(&[]).unwrap();
             } else {
                 step(&ledger, &mut model, taken).unwrap();
             }
@@ -545,7 +545,7 @@ fn a_ledger_that_a_command_made_learns_its_host_from_the_runtime() {
     let inside = HostFacts { may_end_boots: false, pid_namespace: 9, ..facts(1) };
     with(inside).allocate(&[request(0, 0, &[0])]).unwrap()[0].as_ref().unwrap();
     with(facts(1)).allocate(&[request(1, 0, &[0])]).unwrap()[0].as_ref().unwrap();
-    with(facts(2)).allocate(&[]).unwrap();
+    with(facts(2)).release(&[]).unwrap();
     let left: Vec<String> = holdings(&with(facts(2))).into_iter().map(|(_, address, _)| address.to_string()).collect();
     assert_eq!(left, ["10.0.0.1"], "what the runtime leased died with its boot, what the command leased did not");
 }

@@ -115,7 +115,8 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be used; then nobody got anything.
     pub fn allocate(&self, requests: &[Allocate]) -> Result<Vec<Result<Vec<Allocated>, AllocateError>>, LedgerError> {
-        self.change(async |host| host.allocate(requests).await)
+        // What was read and found full or over on the way is not worth two syncs to those who get nothing.
+        self.write(async |host| host.allocate(requests).await, |answers| answers.iter().any(Result::is_ok))
     }
 
     /// Frees what each request names, in one commit for all of them. The answers are in the order of the requests.
