@@ -465,7 +465,8 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     fn keeps(&self, request: &Allocate, lease: &Lease) -> bool {
         let same_owner =
             lease.owner.is_same(&request.owner) && lease.attachment.interface == request.attachment.interface;
-        let here = lease.node == self.node || matches!(request.owner, Owner::Sticky { .. });
+        // A host's own ledger has nobody else's leases, whatever the host was called when it wrote them.
+        let here = !self.needs_intents() || lease.node == self.node || matches!(request.owner, Owner::Sticky { .. });
         lease.state == LeaseState::Active && here && (same_owner || lease.attachment == request.attachment)
     }
 
