@@ -91,7 +91,7 @@ pub struct Lease {
     pub pool: IpNet,
     /// The provider's pool that has the last word on it, if any.
     pub provider: Option<Arc<str>>,
-    /// When it was first held, in milliseconds since 1970 by the clock of its node. For people only.
+    /// Since when this attachment holds it, in milliseconds since 1970 by the clock of its node. For people only.
     pub since: u64,
 }
 

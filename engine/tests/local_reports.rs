@@ -7,8 +7,9 @@ use std::path::Path;
 
 use redb::{ReadableTable, TableDefinition};
 use whereabouts_engine::{
-    Address, Allocate, Attachment, BootId, Edges, Family, Holding, Holdings, HostFacts, ImportError, Imported, IpNet,
-    Ledger, Network, OpenOptions, Owner, Pool, Range, Release, Sharing, Space, View, ViewSpec, Want,
+    Address, Allocate, Attachment, BootId, Edges, Environment, Family, Holding, Holdings, HostEnvironment, HostFacts,
+    ImportError, Imported, IpNet, Ledger, Network, OpenOptions, Owner, Pool, Range, Release, Sharing, Space, View,
+    ViewSpec, Want,
 };
 
 fn facts(boot: u8) -> HostFacts {
@@ -144,6 +145,38 @@ fn a_lease_that_died_with_its_boot_is_in_the_history_before_its_block_is_read() 
     assert!(past[0].lease.since <= past[0].until);
     take(&ledger, "next", want("10.0.0.0/24", Sharing::Shared));
     assert_eq!(ledger.history(first).unwrap().len(), 1, "it is told once");
+}
+
+/// A new sandbox of a pod has the address from then on, and the one before it had it until then.
+#[test]
+fn a_sandbox_that_takes_over_ends_the_time_of_the_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = open(folder.path(), 1);
+    let add = |container: &str| {
+        let request = Allocate {
+            attachment: Attachment::new(container, "eth0", "net"),
+            owner: Owner::Sticky { name: "db-0".into(), pod: None },
+            wants: vec![want("10.0.0.0/24", Sharing::Shared)],
+        };
+        ledger.allocate(&[request]).unwrap()[0].as_ref().unwrap()[0].address
+    };
+    let first = add("first");
+    let since = ledger.who(first).unwrap()[0].lease.since;
+    assert_eq!(add("first"), first);
+    assert_eq!(ledger.who(first).unwrap()[0].lease.since, since, "the same sandbox has it since it got it");
+    assert_eq!(ledger.history(first).unwrap(), []);
+
+    // The clock has to show another millisecond.
+    while HostEnvironment.now() <= since {
+        std::hint::spin_loop();
+    }
+    assert_eq!(add("second"), first);
+    let now = ledger.who(first).unwrap()[0].lease.clone();
+    let past = ledger.history(first).unwrap();
+    assert_eq!(past.len(), 1);
+    assert_eq!((&*past[0].lease.attachment.container, &*now.attachment.container), ("first", "second"));
+    assert_eq!((past[0].lease.since, past[0].until), (since, now.since), "one ends when the other begins");
+    assert!(now.since > since);
 }
 
 // === damage ===

@@ -7,7 +7,7 @@ use super::Host;
 use super::environment::{Backoff, Environment};
 use super::working::{Swapped, Working};
 use crate::address::Address;
-use crate::intent::{AttachmentRow, Claim, HeldAddress, Purpose};
+use crate::intent::{AttachmentRow, Claim, HeldAddress, Past, Purpose};
 use crate::interval::Range;
 use crate::lease::{Attachment, Lease, LeaseState, OperationId, Owner};
 use crate::ledger::{Journal, RowsMut, StorageError, Tables};
@@ -516,7 +516,10 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             boot: self.lease_boot.filter(|_| !request.owner.outlives_boots()),
             pool: want.pool.cidr(),
             provider: None,
-            since: previous.as_ref().map_or_else(|| self.environment.now(), |lease| lease.since),
+            since: match &previous {
+                Some(lease) if lease.attachment == request.attachment => lease.since,
+                _ => self.environment.now(),
+            },
         };
         working.put(&block, offset, lease.clone());
         *place = Some(Placed { block, offset, lease, previous, landed: false });
@@ -668,6 +671,8 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             tables.add_owner_address(&placed.block, placed.offset, &placed.lease)?;
             held.push(HeldAddress {
                 block: placed.block.clone(),
+                    let (block, lease) = (placed.block.clone(), previous.clone());
+                    tables.add_past(&Past { block, offset: placed.offset, lease, until: placed.lease.since })?;
                 offset: placed.offset,
                 operation: pending.operation,
                 lease: self.needs_intents().then(|| placed.lease.clone()),
