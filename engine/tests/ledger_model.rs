@@ -14,16 +14,46 @@ use proptest::prelude::*;
 use whereabouts_engine::backend::{MemoryStorage, Survives};
 use whereabouts_engine::{
     Address, Allocate, AllocateError, Attachment, BootId, Check, Collect, Holdings, HostFacts, IpNet, Ledger,
-    LedgerFile, Network, OpenOptions, Owner, Pod, Pool, Release, Sharing, View, ViewSpec, Want, spool_release,
+    LedgerFile, Network, OpenOptions, Owner, Pod, Pool, Range, Release, Sharing, View, ViewSpec, Want, parse_exclude,
+    spool_release,
 };
 
-/// The ranges of the model: the second and third overlap the first, one is in a network of its own, one is IPv6.
-const RANGES: [(&str, &str); 5] =
-    [("", "10.0.0.0/28"), ("", "10.0.0.0/29"), ("", "10.0.0.0/23"), ("blue", "10.0.0.0/28"), ("", "fd00::/125")];
+/// A range of the model.
+struct Configured {
+    network: &'static str,
+    cidr: &'static str,
+    exclude: Option<&'static str>,
+    sharing: Sharing,
+}
 
+const fn shared(network: &'static str, cidr: &'static str, exclude: Option<&'static str>) -> Configured {
+    Configured { network, cidr, exclude, sharing: Sharing::Shared }
+}
+
+const fn private(network: &'static str, cidr: &'static str) -> Configured {
+    Configured { network, cidr, exclude: None, sharing: Sharing::Private }
+}
+
+/// The second and third overlap the first, the fourth is in a network of its own, the fifth is IPv6, the sixth is the
+/// first with an exclude, the last two overlap and are private, so that they do not collide.
+const RANGES: [Configured; 8] = [
+    shared("", "10.0.0.0/28", None),
+    shared("", "10.0.0.0/29", None),
+    shared("", "10.0.0.0/23", None),
+    shared("blue", "10.0.0.0/28", None),
+    shared("", "fd00::/125", None),
+    shared("", "10.0.0.0/28", Some("10.0.0.0/30")),
+    private("red", "10.0.0.0/28"),
+    private("red", "10.0.0.0/29"),
+];
+
+/// Pods from this number on have sticky names, whose addresses outlive boots.
+const FIRST_STICKY: u8 = 9;
+
+/// The host's name is another one after each boot, which must not matter.
 fn facts(boot: u8) -> HostFacts {
     HostFacts {
-        node: "host".into(),
+        node: format!("host-{boot}").into(),
         machine: "machine".into(),
         boot: BootId::from_bytes([boot; 16]),
         // The kernel's number for the pid namespace of a host that is no container.
@@ -38,18 +68,28 @@ fn open(storage: &Arc<MemoryStorage>, boot: u8) -> Result<Ledger, whereabouts_en
 }
 
 fn want(range: usize) -> Want {
-    let (network, cidr) = RANGES[range];
+    let Configured { network, cidr, exclude, sharing } = RANGES[range];
     let cidr: IpNet = cidr.parse().unwrap();
+    let excludes = exclude.iter().map(|exclude| parse_exclude(exclude).unwrap()).collect();
     Want {
         pool: Pool::new(Network::new(network).unwrap(), cidr),
-        sharing: Sharing::Shared,
-        view: Arc::new(View::new(&ViewSpec::new(cidr)).unwrap()),
+        sharing,
+        view: Arc::new(View::new(&ViewSpec { excludes, ..ViewSpec::new(cidr) }).unwrap()),
         exactly: None,
     }
 }
 
+/// What may not collide: the space of a range.
+fn space(range: usize) -> SpaceOf {
+    let Configured { network, cidr, sharing, .. } = RANGES[range];
+    (network, (sharing == Sharing::Private).then_some(cidr))
+}
+
 fn pod(number: u8) -> Owner {
     let name = format!("web-{number}");
+    if number >= FIRST_STICKY {
+        return Owner::Sticky { name: name.as_str().into(), pod: None };
+    }
     Owner::Pod(Pod { namespace: "default".into(), name: name.as_str().into(), uid: None })
 }
 
@@ -68,16 +108,37 @@ fn release(attachment: &Attachment) -> Release {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Pods with the generation of their container, each in the ranges given, in one batch.
-    Add(Vec<(u8, u8, Vec<usize>)>),
+    /// In one batch.
+    Add(Vec<Add>),
     Delete(u8, u8),
     /// The runtime lists these.
     Collect(BTreeSet<(u8, u8)>),
     Reboot,
 }
 
+/// A pod with the generation of its container, and the ranges of which it wants an address; of the first one perhaps
+/// the n-th of the CIDR, and no other.
+#[derive(Clone, Debug)]
+struct Add {
+    pod: u8,
+    generation: u8,
+    ranges: Vec<usize>,
+    exactly: Option<u8>,
+}
+
+fn add(pod: u8, generation: u8, ranges: &[usize]) -> Add {
+    Add { pod, generation, ranges: ranges.to_vec(), exactly: None }
+}
+
+/// An ADD gets nothing, because a range is full or the address is held.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Refused;
+
+/// A network, and the CIDR of a private pool.
+type SpaceOf = (&'static str, Option<&'static str>);
+
 /// Who holds an address: pod, generation, pool.
-type Held = BTreeMap<(&'static str, Address), (u8, u8, usize)>;
+type Held = BTreeMap<(SpaceOf, Address), (u8, u8, usize)>;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Model {
@@ -86,53 +147,66 @@ struct Model {
 
 impl Model {
     /// What an ADD must answer.
-    fn add(&mut self, pod: u8, generation: u8, ranges: &[usize]) -> Option<Vec<Address>> {
+    fn add(&mut self, asked: &Add) -> Result<Vec<Address>, Refused> {
+        let Add { pod, generation, ranges, .. } = asked;
         let mut given: Vec<Option<Address>> = vec![None; ranges.len()];
-        // What could be given again from the pool, what the container had from it as it was then, what is in the view.
-        for reason in 0..3 {
+        let is_given = |given: &[Option<Address>], of: usize, address: Address| {
+            given.iter().zip(ranges).any(|(got, &range)| *got == Some(address) && space(range) == space(of))
+        };
+        let exactly = |at: usize| asked.exactly().filter(|_| at == 0);
+        // What is asked for, what could be given again from the pool, what the container had from it as it was then, what
+        // is in the view.
+        for reason in 0..4 {
             for (at, &range) in ranges.iter().enumerate() {
                 if given[at].is_some() {
                     continue;
                 }
-                let (network, cidr) = RANGES[range];
                 let view = want(range).view;
-                let is_given = |address: Address| {
-                    given.iter().zip(ranges).any(|(got, &of)| *got == Some(address) && RANGES[of].0 == network)
-                };
-                let fits = |((of, address), (owner, container, pool)): &(&(&str, Address), &(u8, u8, usize))| {
-                    let in_pool = RANGES[*pool].1 == cidr;
-                    let by_reason = match reason {
-                        0 => in_pool && view.contains(*address),
-                        1 => in_pool && *container == generation,
-                        _ => view.contains(*address),
+                let fits = |((of, address), (owner, container, pool)): &(&(SpaceOf, Address), &(u8, u8, usize))| {
+                    let in_pool = RANGES[*pool].cidr == RANGES[range].cidr;
+                    let by_reason = match (exactly(at), reason) {
+                        (Some(exactly), 0) => exactly == *address,
+                        (None, 1) => in_pool && view.contains(*address),
+                        (None, 2) => in_pool && container == generation,
+                        (None, 3) => view.contains(*address),
+                        _ => false,
                     };
-                    *of == network && *owner == pod && by_reason && !is_given(*address)
+                    *of == space(range) && owner == pod && by_reason && !is_given(&given, range, *address)
                 };
                 // Its own first, then those of the pod's other containers, each by number.
                 let found = self
                     .held
                     .iter()
                     .filter(fits)
-                    .min_by_key(|((_, address), (_, container, _))| (*container != generation, *address));
+                    .min_by_key(|((_, address), (_, container, _))| (container != generation, *address));
                 let found = found.map(|((_, address), _)| *address);
                 given[at] = found;
             }
         }
+        if let (Some(exactly), Some(&range), Some(None)) = (asked.exactly(), ranges.first(), given.first()) {
+            if self.held.contains_key(&(space(range), exactly)) || is_given(&given, range, exactly) {
+                return Err(Refused);
+            }
+            given[0] = Some(exactly);
+        }
         for (at, &range) in ranges.iter().enumerate() {
-            let network = RANGES[range].0;
             if given[at].is_none() {
                 let taken = |address: &Address| {
-                    self.held.contains_key(&(network, *address))
-                        || given.iter().zip(ranges).any(|(got, &of)| *got == Some(*address) && RANGES[of].0 == network)
+                    self.held.contains_key(&(space(range), *address)) || is_given(&given, range, *address)
                 };
-                given[at] = Some(want(range).view.iter().find(|address| !taken(address))?);
+                let lowest = want(range).view.iter().find(|address| !taken(address));
+                given[at] = Some(lowest.ok_or(Refused)?);
             }
         }
         let given: Vec<Address> = given.into_iter().map(Option::unwrap).collect();
         for (&address, &range) in given.iter().zip(ranges) {
-            self.held.insert((RANGES[range].0, address), (pod, generation, range));
+            self.held.insert((space(range), address), (*pod, *generation, range));
         }
-        Some(given)
+        Ok(given)
+    }
+
+    fn reboot(&mut self) {
+        self.held.retain(|_, (pod, ..)| *pod >= FIRST_STICKY);
     }
 
     fn delete(&mut self, pod: u8, generation: u8) {
@@ -148,20 +222,31 @@ impl Model {
     }
 }
 
-fn request(pod_number: u8, generation: u8, ranges: &[usize]) -> Allocate {
-    Allocate {
-        attachment: attachment(pod_number, generation),
-        owner: pod(pod_number),
-        wants: ranges.iter().map(|&range| want(range)).collect(),
+impl Add {
+    /// The address that is asked for.
+    fn exactly(&self) -> Option<Address> {
+        let cidr: IpNet = RANGES[*self.ranges.first()?].cidr.parse().unwrap();
+        Address::new(Range::from(cidr).first().family(), Range::from(cidr).first().number() + u128::from(self.exactly?))
+    }
+
+    fn request(&self) -> Allocate {
+        let mut wants: Vec<Want> = self.ranges.iter().map(|&range| want(range)).collect();
+        wants[0].exactly = self.exactly();
+        Allocate { attachment: attachment(self.pod, self.generation), owner: pod(self.pod), wants }
     }
 }
 
+fn request(pod: u8, generation: u8, ranges: &[usize]) -> Allocate {
+    add(pod, generation, ranges).request()
+}
+
+/// Space, address and container of everything that is held.
 fn holdings(ledger: &Ledger) -> BTreeSet<(String, Address, String)> {
     let mut found = BTreeSet::new();
     ledger
         .each_holding(&Holdings::default(), |holding| {
-            let network = holding.space.network().as_str().to_owned();
-            found.insert((network, holding.address, holding.lease.attachment.container.to_string()));
+            let space = (holding.space.network().as_str(), holding.space.private_cidr().map(|cidr| cidr.to_string()));
+            found.insert((format!("{space:?}"), holding.address, holding.lease.attachment.container.to_string()));
             std::ops::ControlFlow::Continue(())
         })
         .unwrap();
@@ -169,8 +254,8 @@ fn holdings(ledger: &Ledger) -> BTreeSet<(String, Address, String)> {
 }
 
 fn expected(model: &Model) -> BTreeSet<(String, Address, String)> {
-    let holding = |((network, address), (pod, generation, _)): (&(&str, Address), &(u8, u8, usize))| {
-        ((*network).to_owned(), *address, attachment(*pod, *generation).container.to_string())
+    let holding = |((space, address), (pod, generation, _)): (&(SpaceOf, Address), &(u8, u8, usize))| {
+        (format!("{space:?}"), *address, attachment(*pod, *generation).container.to_string())
     };
     model.held.iter().map(holding).collect()
 }
@@ -179,28 +264,30 @@ fn expected(model: &Model) -> BTreeSet<(String, Address, String)> {
 fn step(ledger: &Ledger, model: &mut Model, step: &Step) -> Result<(), whereabouts_engine::LedgerError> {
     match step {
         Step::Add(batch) => {
-            let requests: Vec<Allocate> =
-                batch.iter().map(|(pod, generation, ranges)| request(*pod, *generation, ranges)).collect();
+            let requests: Vec<Allocate> = batch.iter().map(Add::request).collect();
             let answers = ledger.allocate(&requests)?;
             // Requests of one pod in a batch are answered after the others, in their order.
             let mut order: Vec<usize> = Vec::new();
             let mut waiting: Vec<usize> = (0..batch.len()).collect();
             while !waiting.is_empty() {
                 let mut seen = BTreeSet::new();
-                let (now, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|&at| seen.insert(batch[at].0));
+                let (now, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|&at| seen.insert(batch[at].pod));
                 order.extend(now);
                 waiting = later;
             }
             for at in order {
-                let (pod, generation, ranges) = &batch[at];
-                let given = model.add(*pod, *generation, ranges);
+                let asked = &batch[at];
+                let mut next = model.clone();
+                let given = next.add(asked);
                 match (&answers[at], given) {
-                    (Ok(answer), Some(given)) => {
+                    (Ok(answer), Ok(given)) => {
                         let addresses: Vec<Address> = answer.iter().map(|allocated| allocated.address).collect();
-                        assert_eq!(addresses, given, "pod {pod} generation {generation} in {ranges:?}");
+                        assert_eq!(addresses, given, "{asked:?}");
+                        *model = next;
                     }
-                    (Err(AllocateError::RangeFull { .. }), None) => {}
-                    (answer, given) => panic!("pod {pod} got {answer:?}, and the model gives {given:?}"),
+                    // One that is refused is tried again after the others of its batch, and may then meet another reason.
+                    (Err(AllocateError::RangeFull { .. } | AllocateError::AlreadyHeld { .. }), Err(_)) => {}
+                    (answer, given) => panic!("{asked:?} got {answer:?}, and the model gives {given:?}"),
                 }
             }
         }
@@ -222,12 +309,14 @@ fn step(ledger: &Ledger, model: &mut Model, step: &Step) -> Result<(), whereabou
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let ranges = proptest::sample::subsequence(vec![0_usize, 1, 2, 3, 4], 1..=3).prop_filter(
-        // Two ranges of one ADD with one pool would be one range.
-        "one address of each network and pool",
-        |ranges| !ranges.is_empty(),
-    );
-    let add = (0_u8..12, 0_u8..3, ranges);
+    let ranges = proptest::sample::subsequence((0..RANGES.len()).collect::<Vec<_>>(), 1..=3).prop_shuffle();
+    let exactly = proptest::option::weighted(0.2, 0_u8..8);
+    let add = (0_u8..12, 0_u8..3, ranges, exactly).prop_map(|(pod, generation, ranges, exactly)| Add {
+        pod,
+        generation,
+        ranges,
+        exactly,
+    });
     prop::collection::vec(
         prop_oneof![
             8 => prop::collection::vec(add, 1..5).prop_map(Step::Add),
@@ -253,7 +342,7 @@ proptest! {
             if let Step::Reboot = taken {
                 drop(ledger);
                 boot += 1;
-                model = Model::default();
+                model.reboot();
                 ledger = open(&storage, boot).unwrap();
                 // The next call concludes that the boot is over; nobody is asked to take anything for that.
                 ledger.release(&[]).unwrap();
@@ -280,14 +369,14 @@ proptest! {
 /// A script that touches every kind of change: batches, a new container of a pod, releases, GC, a full range.
 fn script() -> Vec<Step> {
     vec![
-        Step::Add(vec![(0, 0, vec![0]), (1, 0, vec![0, 4]), (2, 0, vec![2])]),
-        Step::Add(vec![(0, 1, vec![0])]),
+        Step::Add(vec![add(0, 0, &[0]), add(1, 0, &[0, 4]), add(2, 0, &[2])]),
+        Step::Add(vec![add(0, 1, &[0])]),
         Step::Delete(0, 0),
-        Step::Add((3..8).map(|pod| (pod, 0, vec![1])).collect()),
+        Step::Add((3..8).map(|pod| add(pod, 0, &[1])).collect()),
         Step::Delete(1, 0),
-        Step::Add(vec![(9, 0, vec![3, 4])]),
+        Step::Add(vec![add(9, 0, &[3, 4])]),
         Step::Collect([(2, 0), (9, 0)].into()),
-        Step::Add(vec![(10, 0, vec![0])]),
+        Step::Add(vec![add(10, 0, &[0, 7])]),
     ]
 }
 
@@ -323,8 +412,11 @@ fn after(model: &Model, step: &Step) -> Model {
     let mut model = model.clone();
     match step {
         Step::Add(batch) => {
-            for (pod, generation, ranges) in batch {
-                model.add(*pod, *generation, ranges);
+            for asked in batch {
+                let mut next = model.clone();
+                if next.add(asked).is_ok() {
+                    model = next;
+                }
             }
         }
         Step::Delete(pod, generation) => model.delete(*pod, *generation),
@@ -375,18 +467,34 @@ fn a_kill_at_every_write_loses_nothing_that_was_answered() {
     }
 }
 
+/// Whichever write is the first that finds no room: the call says so, nothing of it is there, the next one says so too,
+/// and once there is room it gets what the model gives.
 #[test]
-fn a_full_disk_refuses_and_hands_nothing_out_twice() {
-    for write in 1..60 {
+fn a_full_disk_refuses_changes_nothing_and_is_over_when_there_is_room() {
+    let mut n_refused = 0;
+    for write in 1.. {
         let storage = made();
         storage.refuse_writes_from(write, ErrorKind::StorageFull);
         let (answered, under_way, done) = run_script(&storage);
         if done {
             break;
         }
+        n_refused += 1;
+        let late = Step::Add(vec![add(11, 2, &[2, 6])]);
+        let refused = match open(&storage, 1) {
+            Ok(ledger) => step(&ledger, &mut answered.clone(), &late).unwrap_err().to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert!(refused.contains("no room on the disk"), "full from write {write} on: {refused}");
+
         storage.heal();
         assert_survived(&storage, &answered, &under_way, &format!("full from write {write} on"));
+        let ledger = open(&storage, 1).unwrap();
+        let mut model = if holdings(&ledger) == expected(&answered) { answered } else { under_way };
+        step(&ledger, &mut model, &late).unwrap();
+        assert_eq!(holdings(&ledger), expected(&model));
     }
+    assert!(n_refused > 50, "only {n_refused} writes were refused");
 }
 
 /// A commit of a batch costs as many syncs as one of a single request: one for the data, one for the flip.
@@ -531,7 +639,120 @@ fn one_batch_cannot_use_a_pool_both_ways() {
     let mut private = request(1, 0, &[0]);
     private.wants[0].sharing = Sharing::Private;
     let answers = ledger.allocate(&[request(0, 0, &[0]), private]).unwrap();
-    assert!(answers[0].is_ok() && answers[1].is_err(), "{answers:?}");
+    let refused = answers[1].as_ref().unwrap_err();
+    assert!(answers[0].is_ok() && matches!(refused, AllocateError::BothWays { .. }), "{answers:?}");
+    let said = refused.to_string();
+    assert!(said.contains("10.0.0.0/28") && said.contains("enable_overlapping_ranges"), "{said}");
+}
+
+/// What each call of a process of its own costs: a commit is two syncs, and a third where the file must grow.
+#[test]
+fn each_call_costs_what_it_must_and_a_refused_one_nothing() {
+    let storage = made();
+    let many: Vec<Allocate> = (0..100).map(|pod| request(pod, 0, &[2])).collect();
+    open(&storage, 1).unwrap().allocate(&many).unwrap();
+    // A file that has just grown is made shorter once.
+    for pod in 120..124 {
+        open(&storage, 1).unwrap().allocate(&[request(pod, 0, &[2])]).unwrap();
+    }
+    let cost = |boot: u8, call: &dyn Fn(&Ledger)| {
+        storage.reset_counts();
+        let ledger = open(&storage, boot).unwrap();
+        call(&ledger);
+        drop(ledger);
+        let counts = storage.reset_counts();
+        (counts.syncs, counts.writes)
+    };
+    let add = |pod: u8, ranges: &[usize]| {
+        let ranges = ranges.to_vec();
+        move |ledger: &Ledger| drop(ledger.allocate(&[request(pod, 0, &ranges)]).unwrap().remove(0).unwrap())
+    };
+    let refused = |ledger: &Ledger| {
+        let mut held = request(200, 0, &[0]);
+        held.wants[0].exactly = Some("10.0.0.7".parse().unwrap());
+        assert!(matches!(ledger.allocate(&[held]).unwrap()[0], Err(AllocateError::AlreadyHeld { .. })));
+        // A block is made for the first want before the second one finds its range full, which nobody has marked yet.
+        let full = ledger.allocate(&[request(200, 0, &[6, 0])]).unwrap();
+        assert!(matches!(full[0], Err(AllocateError::RangeFull { .. })));
+    };
+    let list = |valid: &[(u8, u8)]| Collect {
+        network: "net".into(),
+        valid: valid.iter().map(|&(pod, of)| (attachment(pod, of).container, "eth0".into())).collect(),
+        grace: 0,
+    };
+    let listed: Vec<(u8, u8)> = (0..50).map(|pod| (pod, 0)).collect();
+
+    let costs = [
+        ("a new address", cost(1, &add(100, &[2]))),
+        ("the same address again", cost(1, &add(100, &[2]))),
+        ("two refused ADDs", cost(1, &refused)),
+        (
+            "a refused ADD after a boot",
+            cost(2, &|ledger| {
+                let mut elsewhere = request(99, 0, &[0]);
+                elsewhere.wants[0].exactly = Some("10.9.9.9".parse().unwrap());
+                assert!(ledger.allocate(&[elsewhere]).unwrap()[0].is_err());
+            }),
+        ),
+        (
+            "looking",
+            cost(1, &|ledger| {
+                ledger.has_room(&[want(0)]).unwrap();
+                ledger.check(&[]).unwrap();
+                assert_eq!(ledger.held_by(&attachment(7, 0)).unwrap().len(), 1);
+            }),
+        ),
+        (
+            "releasing what is not known",
+            cost(1, &|ledger| drop(ledger.release(&[release(&attachment(200, 0))]).unwrap())),
+        ),
+        ("releasing one", cost(1, &|ledger| drop(ledger.release(&[release(&attachment(7, 0))]).unwrap()))),
+        (
+            "GC that finds nothing",
+            cost(1, &|ledger| {
+                let all: Vec<(u8, u8)> = (0..=124).map(|pod| (pod, 0)).collect();
+                assert_eq!(ledger.collect(&list(&all)).unwrap().len(), 0);
+            }),
+        ),
+        ("GC of fifty", cost(1, &|ledger| assert_eq!(ledger.collect(&list(&listed)).unwrap().len(), 55))),
+        ("the first ADD after a boot", cost(2, &add(0, &[2]))),
+    ];
+    // The operation ids are random, and with them how many pages of the history are touched: these are the most.
+    let most = [
+        ("a new address", (2, 14)),
+        ("the same address again", (2, 14)),
+        ("two refused ADDs", (0, 0)),
+        ("a refused ADD after a boot", (0, 0)),
+        ("looking", (0, 0)),
+        ("releasing what is not known", (0, 0)),
+        ("releasing one", (2, 15)),
+        ("GC that finds nothing", (0, 0)),
+        ("GC of fifty", (2, 18)),
+        ("the first ADD after a boot", (2, 18)),
+    ];
+    for ((call, (syncs, writes)), (name, most)) in costs.into_iter().zip(most) {
+        assert_eq!((call, syncs), (name, most.0));
+        assert!(writes <= most.1, "{call}: {writes} writes");
+    }
+}
+
+/// A host that gets another name while its containers run is the same host.
+#[test]
+fn a_host_that_was_renamed_gives_the_same_answers() {
+    let storage = made();
+    let called = |name: &str| {
+        let file = LedgerFile::open_storage(storage.clone(), &OpenOptions::new("/ledger.redb")).unwrap();
+        Ledger::on(file, HostFacts { node: name.into(), ..facts(1) })
+    };
+    let add = |name: &str, generation: u8| {
+        called(name).allocate(&[request(0, generation, &[0])]).unwrap().remove(0).unwrap()[0].clone()
+    };
+    let first = add("localhost", 0);
+    for generation in [0, 1] {
+        let again = add("web.example.org", generation);
+        assert_eq!((again.address, again.reused), (first.address, true), "generation {generation}");
+    }
+    assert_eq!(holdings(&called("again")).len(), 1);
 }
 
 /// A ledger that a command made, perhaps inside a container, is the runtime's from its first call on.

@@ -106,6 +106,15 @@ pub enum AllocateError {
         /// An address that is held in the other way.
         address: Address,
     },
+    /// A batch asks for one pool in both ways; the first request that was served decides.
+    #[error(
+        "pool {pool} is asked for as private and as shared at once (enable_overlapping_ranges); configure it in one way \
+         everywhere"
+    )]
+    BothWays {
+        /// The pool.
+        pool: Pool,
+    },
     /// The store is in contention or does not answer, and time is up. Nothing is left behind that the next call does
     /// not settle.
     #[error("no answer in time: {reason}; try again")]
@@ -345,8 +354,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             return Ok(());
         }
         if sharings.contains(&(want.pool.clone(), want.sharing.other())) {
-            let reason = format!("pool {} is asked for as private and as shared at once", want.pool);
-            return Err(AllocateError::Busy { reason });
+            return Err(AllocateError::BothWays { pool: want.pool.clone() });
         }
         if self.journal.look(|tables| tables.sharing(&want.pool))? != Some(want.sharing)
             && let Some(address) = self.live_in(&want.pool, want.sharing.other()).await?
@@ -663,6 +671,8 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             if let Some(previous) = &placed.previous {
                 if previous.attachment != *attachment {
                     tables.forget_held(&placed.block, placed.offset, previous)?;
+                    let (block, lease) = (placed.block.clone(), previous.clone());
+                    tables.add_past(&Past { block, offset: placed.offset, lease, until: placed.lease.since })?;
                 }
                 if !previous.owner.is_same(&placed.lease.owner) {
                     tables.forget_owner(&placed.block, placed.offset, previous)?;
@@ -671,8 +681,6 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             tables.add_owner_address(&placed.block, placed.offset, &placed.lease)?;
             held.push(HeldAddress {
                 block: placed.block.clone(),
-                    let (block, lease) = (placed.block.clone(), previous.clone());
-                    tables.add_past(&Past { block, offset: placed.offset, lease, until: placed.lease.since })?;
                 offset: placed.offset,
                 operation: pending.operation,
                 lease: self.needs_intents().then(|| placed.lease.clone()),
