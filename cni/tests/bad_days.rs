@@ -15,7 +15,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use rustix::fs::{FlockOperation, flock};
@@ -194,4 +194,35 @@ fn a_del_ends_without_ledger_and_without_spool() {
     let answer = plugin.del("c1", "eth0", &config);
     answer.ok();
     assert!(answer.stderr.contains("neither released nor queued"), "{}", answer.stderr);
+}
+
+#[test]
+fn a_damaged_ledger_is_repaired_by_a_command() {
+    let (_folder, plugin) = plugin();
+    let config = plugin.range("10.0.0.0/24");
+    plugin.add("c1", "eth0", &config).ok();
+    assert_eq!(
+        String::from_utf8(command(&plugin, &["repair", "--local"]).stdout).unwrap(),
+        "there was nothing to repair\n"
+    );
+    damage_blocks(&ledger(&plugin));
+    assert!(plugin.add("c2", "eth0", &config).error().1.contains("whereabouts repair"));
+    let repaired = command(&plugin, &["repair", "--local"]);
+    assert!(repaired.status.success(), "{repaired:?}");
+    assert!(String::from_utf8(repaired.stdout).unwrap().contains("10.0.0.0"), "it names the block");
+    assert_eq!(plugin.add("c2", "eth0", &config).address(), "10.0.0.2/24");
+    assert_eq!(held(&plugin).len(), 2);
+}
+
+/// Flips a bit in the bytes of the container id, wherever the file has it in a block.
+fn damage_blocks(ledger: &Path) {
+    let mut bytes = fs::read(ledger).unwrap();
+    // The texts of a block with one lease: the interface and the CNI network's name.
+    let texts = b"\x04eth0\x04test";
+    let places: Vec<usize> = (0..bytes.len() - texts.len()).filter(|&at| bytes[at..].starts_with(texts)).collect();
+    assert!(!places.is_empty(), "no block found");
+    for at in places {
+        bytes[at + 1] ^= 1;
+    }
+    fs::write(ledger, bytes).unwrap();
 }

@@ -5,12 +5,12 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a panic fails the test")]
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use whereabouts_engine::{
-    Allocate, AllocateError, Attachment, BootId, Collect, HostFacts, Ledger, Network, OpenOptions, Owner, Pod, Pool,
-    Release, ReleaseError, Sharing, Spool, View, ViewSpec, Want, spool_release,
+    Allocate, AllocateError, Attachment, BootId, Check, Collect, Disagreement, HostFacts, Ledger, Network, OpenOptions,
+    Owner, Pod, Pool, Release, ReleaseError, RepairError, Sharing, Spool, View, ViewSpec, Want, spool_release,
 };
 
 const BLUE: &str = "10.0.0.0/24";
@@ -48,6 +48,10 @@ impl Host {
         let request = Allocate { attachment: Attachment::new(container, "eth0", "net"), owner, wants };
         let answer = self.open().allocate(&[request]).unwrap().remove(0)?;
         Ok(answer.iter().map(|allocated| allocated.address.to_string()).collect())
+    }
+
+    fn verify(&self) -> Vec<Disagreement> {
+        self.open().verify().unwrap().disagreements
     }
 
     /// Flips a bit in the record of each row whose key has `part` in it, as a disk does.
@@ -222,4 +226,93 @@ fn a_spooled_release_that_fails_keeps_nobody_from_the_ledger() {
     assert_eq!(host.add("next", Owner::Container, &[RED]).unwrap(), ["10.0.1.1"]);
     assert_eq!(Spool::peek(&host.path).unwrap().records.len(), 0);
     assert_eq!(held(&host.open(), "in-blue"), ["10.0.0.1"]);
+}
+
+// === repair ===
+
+#[test]
+fn a_block_is_put_together_again_from_what_its_holders_know() {
+    for lost in [false, true] {
+        let mut host = host_with_three();
+        host.add("c4", Owner::Sticky { name: "db-0".into(), pod: None }, &[BLUE]).unwrap();
+        if lost {
+            host.remove("blocks", &block(0));
+        } else {
+            host.damage("blocks", &block(0));
+        }
+        assert!(!host.verify().is_empty());
+        let repaired = host.open().repair().unwrap();
+        let blocks: Vec<String> = repaired.blocks.iter().map(ToString::to_string).collect();
+        assert_eq!(blocks.len(), 1);
+        assert!(blocks[0].contains("10.0.0.0"), "{blocks:?}");
+        assert_eq!(host.verify(), []);
+        // Everybody has what he had, and the next one gets what is free.
+        assert_eq!(host.add("in-both-2", pod("web"), &[BLUE, RED]).unwrap(), ["10.0.0.2", "10.0.1.2"]);
+        assert_eq!(host.add("next", Owner::Container, &[BLUE]).unwrap(), ["10.0.0.4"]);
+        let check = Check {
+            attachment: Attachment::new("in-blue", "eth0", "net"),
+            addresses: vec!["10.0.0.1".parse().unwrap()],
+        };
+        assert_eq!(host.open().check(&[check]).unwrap(), [Ok(())]);
+        // What dies with a boot still does, and what outlives it still does.
+        host.boot = 2;
+        assert_eq!(host.add("c5", Owner::Container, &[BLUE]).unwrap(), ["10.0.0.1"]);
+        assert_eq!(host.add("c6", Owner::Sticky { name: "db-0".into(), pod: None }, &[BLUE]).unwrap(), ["10.0.0.3"]);
+    }
+}
+
+#[test]
+fn any_other_row_is_mended_from_the_blocks() {
+    for (table, part) in [("indexes", &[0_u8, 4, 0][..]), ("attachments", b"in-both"), ("owners", b"web")] {
+        for lost in [false, true] {
+            let host = host_with_three();
+            if lost {
+                host.remove(table, part);
+            } else {
+                host.damage(table, part);
+            }
+            assert!(!host.verify().is_empty(), "{table}: verify overlooks it");
+            host.open().repair().unwrap();
+            assert_eq!(host.verify(), [], "{table}");
+            assert_eq!(host.add("in-both-2", pod("web"), &[BLUE, RED]).unwrap(), ["10.0.0.2", "10.0.1.2"], "{table}");
+            let again = host.open().repair().unwrap();
+            assert_eq!(again, whereabouts_engine::Repaired::default(), "{table}: a sound ledger stays as it is");
+        }
+    }
+}
+
+/// Nobody can tell whether the attachment holds an address in the block: it might be given to another.
+#[test]
+fn a_block_and_an_attachment_that_are_both_damaged_are_not_guessed_at() {
+    let host = host_with_three();
+    host.damage("blocks", &block(0));
+    host.damage("attachments", b"in-blue");
+    let refused = host.open().repair().unwrap_err();
+    assert!(matches!(refused, RepairError::Unknown { .. }), "{refused:?}");
+    let said = refused.to_string();
+    assert!(said.contains("10.0.0.0") && said.contains("in-blue") && said.contains("export"), "{said}");
+    assert!(host.add("c4", Owner::Container, &[BLUE]).is_err(), "nothing was changed");
+}
+
+#[test]
+fn verify_reads_the_spool_too() {
+    let host = host_with_three();
+    let spool = host.path.with_file_name("ledger.redb.spool");
+    spool_release(&host.path, &host.facts(), "never", "eth0", None).unwrap();
+    spool_release(&host.path, &host.facts(), "seen", "eth0", None).unwrap();
+    let mut bytes = std::fs::read(&spool).unwrap();
+    bytes[45] ^= 1;
+    std::fs::write(&spool, &bytes).unwrap();
+    let verify = |path: &Path| {
+        let mut options = OpenOptions::new(path);
+        options.access = whereabouts_engine::Access::Read;
+        Ledger::open(&options, host.facts()).unwrap().verify().unwrap().disagreements
+    };
+    let found = verify(&host.path);
+    assert!(matches!(&found[..], [Disagreement::Spool(said)] if said.contains("ledger.redb")), "{found:?}");
+    std::fs::write(&spool, b"").unwrap();
+    let found = verify(&host.path);
+    assert!(matches!(&found[..], [Disagreement::Spool(said)] if said.contains("damaged")), "{found:?}");
+    drop(host.open());
+    assert_eq!(verify(&host.path), [], "whoever writes has made a new one");
 }

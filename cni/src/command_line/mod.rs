@@ -9,6 +9,7 @@ mod output;
 mod picture;
 mod release;
 mod repair;
+mod repair_local;
 mod settings;
 mod show;
 mod time;

@@ -10,11 +10,15 @@ use whereabouts_engine::{Contradiction, Reinserted, Space};
 
 use super::exit::{Exit, Failure};
 use super::output::Output;
+use super::repair_local::repair_local;
 use super::settings::Settings;
 use super::typed::Repair;
 use crate::stores::kubernetes::{KubernetesHost, Opened};
 
 pub(super) fn repair(typed: &Repair, settings: &Settings, output: &Output) -> Result<Exit, Failure> {
+    if typed.local {
+        return repair_local(settings, output);
+    }
     let host = settings.cluster()?;
     let frozen = host.frozen_spaces()?;
     if frozen.is_empty() {

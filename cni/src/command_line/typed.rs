@@ -41,7 +41,8 @@ pub(super) enum Command {
     Who(Who),
     /// Walk through the whole ledger and say what disagrees
     Verify,
-    /// Open a frozen space of a cluster again: first on every node, then once with --open
+    /// Open a frozen space of a cluster again: first on every node, then once with --open; or, with --local, mend this
+    /// host's own ledger
     Repair(Repair),
     /// Write all leases as lines of JSON
     Export(Export),
@@ -60,6 +61,9 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct Repair {
+    /// Put together again what of this host's own ledger cannot be read, from what can
+    #[arg(long, conflicts_with_all = ["open", "lost"])]
+    pub(super) local: bool,
     /// Open the spaces, if all nodes have reported
     #[arg(long)]
     pub(super) open: bool,

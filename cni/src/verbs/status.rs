@@ -9,7 +9,8 @@ use crate::config::ExhaustedStatus;
 use crate::log;
 use crate::stores::{Arbiter, Purpose};
 
-/// Opens the ledger, and looks for a first free address in every range: no list is read, no range is counted.
+/// Looks for a first free address in every range: no list is read, no range is counted. The ledger is only read, so that
+/// a full disk is no answer; where there is none yet, it is made, as the first ADD would make it.
 pub(super) fn status(request: &StatusRequest) -> Result<(), CniError> {
     log::warn_all(&request.warnings);
     let configuration = &request.configuration;

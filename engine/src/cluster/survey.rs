@@ -110,7 +110,8 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
         disagreements.extend(frozen.into_iter().map(|(space, reason)| Disagreement::Frozen { space, reason }));
         let verified = ledger.verify()?;
         // The ledger in memory has no attachments.
-        let of_the_index = |found: &Disagreement| !matches!(found, Disagreement::NoAttachment { .. });
+        let of_the_index =
+            |found: &Disagreement| !matches!(found, Disagreement::NoAttachment { .. } | Disagreement::Frozen { .. });
         disagreements.extend(verified.disagreements.iter().filter(|found| of_the_index(found)).cloned());
         self.hold_rows_against(&ledger, &mut disagreements)?;
         Ok(Verified { disagreements, ..verified })

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::address::Family;
-use crate::lease::{Attachment, OperationId, Owner};
+use crate::lease::{Attachment, OperationId, Owner, Pod};
 use crate::offset::BlockNumber;
 use crate::space::{BlockId, Network, Pool, Sharing, Space};
 
@@ -151,6 +151,25 @@ pub(crate) fn owner(within: &Space, owner: &Owner, interface: &str) -> Option<Ve
     }
     put_text(&mut key, interface);
     Some(key)
+}
+
+/// The space and the owner of a key. A sticky name's pod is not in it.
+pub(crate) fn to_owner(mut key: &[u8]) -> Option<(Space, Owner)> {
+    let space = take_space(&mut key)?;
+    let (&kind, mut key) = key.split_first()?;
+    let key = &mut key;
+    let owner = match kind {
+        1 | 2 => Owner::Pod(Pod {
+            namespace: take_text(key)?.into(),
+            name: take_text(key)?.into(),
+            uid: if kind == 2 { Some(take_text(key)?.into()) } else { None },
+        }),
+        3 => Owner::Sticky { name: take_text(key)?.into(), pod: None },
+        4 => Owner::Named(take_text(key)?.into()),
+        _ => return None,
+    };
+    take_text(key)?;
+    key.is_empty().then_some((space, owner))
 }
 
 /// The space of an owner's key.

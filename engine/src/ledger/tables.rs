@@ -87,6 +87,19 @@ impl<R: Rows> Tables<R> {
         Ok(self.row::<SharingRow>(Table::Meta, &keys::sharing(pool))?.map(|row| row.0))
     }
 
+    /// The pools that were ever used, and how; those of which that can be read.
+    pub(crate) fn pools(&self) -> Result<Vec<(Pool, Sharing)>, StorageError> {
+        let mut pools = Vec::new();
+        self.0.scan(Table::Meta, keys::SHARING, &mut |key, record| {
+            let Some(of_pool) = key.strip_prefix(keys::SHARING) else { return Ok(ControlFlow::Break(())) };
+            let space = keys::to_space(of_pool);
+            let pool = space.and_then(|space| Some(Pool::new(space.network().clone(), space.private_cidr()?)));
+            pools.extend(pool.zip(SharingRow::decode(key, record).ok().map(|row| row.0)));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(pools)
+    }
+
     /// The index of a space: the truth where the ledger is the store, what was read last where it is not.
     pub(crate) fn index(&self, space: &Space) -> Result<Option<Index>, StorageError> {
         self.row(Table::Indexes, &keys::space(space))
@@ -168,6 +181,18 @@ impl<R: Rows> Tables<R> {
         })
     }
 
+    /// Visits every attachment; a row that cannot be read comes as the error that it is, and the walk goes on.
+    pub(crate) fn each_attachment_or_error(
+        &self,
+        mut visit: impl FnMut(Result<(Attachment, AttachmentRow), StorageError>),
+    ) -> Result<(), StorageError> {
+        self.0.scan(Table::Attachments, &[], &mut |key, record| {
+            let attachment = keys::to_attachment(key).ok_or_else(|| StorageError::strange_key(Table::Attachments, key));
+            visit(attachment.and_then(|attachment| Ok((attachment, decode(Table::Attachments, key, record)?))));
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
     /// The addresses of an owner in a space, on this node.
     pub(crate) fn owner(&self, space: &Space, owner: &Owner, interface: &str) -> Result<OwnerRow, StorageError> {
         let Some(key) = keys::owner(space, owner, interface) else { return Ok(OwnerRow::default()) };
@@ -181,18 +206,6 @@ impl<R: Rows> Tables<R> {
     /// All changes that are under way.
     pub(crate) fn intents(&self) -> Result<Vec<(OperationId, Intent)>, StorageError> {
         let mut intents = Vec::new();
-    /// Visits every attachment; a row that cannot be read comes as the error that it is, and the walk goes on.
-    pub(crate) fn each_attachment_or_error(
-        &self,
-        mut visit: impl FnMut(Result<(Attachment, AttachmentRow), StorageError>),
-    ) -> Result<(), StorageError> {
-        self.0.scan(Table::Attachments, &[], &mut |key, record| {
-            let attachment = keys::to_attachment(key).ok_or_else(|| StorageError::strange_key(Table::Attachments, key));
-            visit(attachment.and_then(|attachment| Ok((attachment, decode(Table::Attachments, key, record)?))));
-            Ok(ControlFlow::Continue(()))
-        })
-    }
-
         self.each(Table::Intents, &[], |key, intent| {
             let operation = key.try_into().map_err(|_| StorageError::strange_key(Table::Intents, key))?;
             intents.push((OperationId::from_bytes(operation), intent));
@@ -223,6 +236,16 @@ impl<R: RowsMut> Tables<R> {
     fn put<T: Record>(&mut self, table: Table, key: &[u8], value: &T) -> Result<(), StorageError> {
         let record = value.encode(key).map_err(|source| StorageError::damaged(table, key, source))?;
         self.0.put(table, key, &record)
+    }
+
+    /// Takes a row away that cannot be read.
+    pub(crate) fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StorageError> {
+        self.0.delete(table, key)
+    }
+
+    /// Puts an owner's row in place, by its key.
+    pub(crate) fn put_owner(&mut self, key: &[u8], row: &OwnerRow) -> Result<(), StorageError> {
+        self.put(Table::Owners, key, row)
     }
 
     pub(crate) fn set_identity(&mut self, identity: &IdentityRow) -> Result<(), StorageError> {

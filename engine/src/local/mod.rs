@@ -3,6 +3,7 @@
 //! Each call is one transaction: it is answered when what it changed is durable, and a call that fails changed
 //! nothing.
 
+mod repair;
 mod report;
 mod spooled;
 mod transfer;
@@ -13,6 +14,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+pub use self::repair::{RepairError, Repaired};
 pub use self::report::{Cell, Holding, Holdings, Occupancy};
 pub use self::transfer::{ImportConflict, ImportError, Imported};
 pub use self::verify::{Disagreement, Verified};
@@ -27,10 +29,10 @@ use crate::operations::{
     Allocate, AllocateError, Allocated, Check, CheckError, Collect, Environment, Host, Release, ReleaseError, Released,
     Want,
 };
+use crate::spooled::waiting_releases;
 use crate::store::local::Unit;
 
 /// The ledger of a host, open: addresses that are unique on this host, durable before they are seen.
-use crate::spooled::waiting_releases;
 ///
 /// ```
 /// use whereabouts_engine::{Allocate, Attachment, HostFacts, Ledger, Network, OpenOptions, Owner, Pool, Sharing};
@@ -177,11 +179,11 @@ impl Ledger {
         self.write(operation, |_| true)
     }
 
+    /// Runs an operation and commits what it changed, if its answer is worth that.
     fn write<T>(
         &self,
         operation: impl AsyncFnOnce(LocalHost<'_, TransactionRows<'_>>) -> Result<T, StorageError>,
         is_worth_it: impl FnOnce(&T) -> bool,
-    /// Runs an operation and commits what it changed, if its answer is worth that.
     ) -> Result<T, LedgerError> {
         let answer = self.file.write(|transaction| {
             let changed = cell::Cell::new(false);
@@ -221,6 +223,7 @@ impl Ledger {
         Ok(answer?)
     }
 
+    /// Reads the tables in one snapshot.
     fn read<T>(
         &self,
         look: impl FnOnce(&Tables<SnapshotRows<'_>>) -> Result<T, StorageError>,

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use super::report::{boot, is_live};
 use super::{Ledger, LedgerError};
 use crate::codec::{OwnerRow, Record};
 use crate::index::Index;
 use crate::intent::{AttachmentRow, Intent, Past, Seen};
-use crate::ledger::{Rows, StorageError, Table, Tables, keys};
+use crate::ledger::{Rows, Spool, SpoolError, StorageError, Table, Tables, keys};
 use crate::offset::Offset;
 use crate::space::{BlockId, Space};
 use crate::store::ReadError;
@@ -40,7 +41,7 @@ pub enum Disagreement {
     #[error("{0}; it is never overwritten: find out who changed it, take it away, and run `whereabouts repair`")]
     Unreadable(ReadError),
     /// Nobody gets an address of a space.
-    #[error("{space} is frozen: {reason}; run `whereabouts repair`")]
+    #[error("{space} is frozen: {reason}; run `whereabouts repair`, with --local where no cluster is the store")]
     Frozen {
         /// The space.
         space: Space,
@@ -71,6 +72,20 @@ pub enum Disagreement {
         /// Who holds it.
         by: String,
     },
+    /// The owner of an address would not find it again.
+    #[error(
+        "{address} is held by {by}, for whom there is no owner's row, so that its next container gets another address; \
+         `whereabouts repair --local` mends it"
+    )]
+    NoOwner {
+        /// The address.
+        address: crate::Address,
+        /// Who holds it.
+        by: String,
+    },
+    /// The spool cannot be used, or part of it is damaged.
+    #[error("{0}")]
+    Spool(String),
     /// An address is held for a pool that does not have it.
     #[error(
         "{address} of {space} is held by {by} for {pool}, which does not have it; `whereabouts release {address}` frees it"
@@ -107,10 +122,17 @@ pub enum Disagreement {
 #[derive(Default)]
 struct Walk {
     result: Verified,
-    /// Every live lease, and whether an attachment claimed it.
-    leases: BTreeMap<(BlockId, Offset), (crate::Lease, bool)>,
+    /// Every live lease, and what was found of it elsewhere.
+    leases: BTreeMap<(BlockId, Offset), (crate::Lease, Found)>,
     /// Leases of an earlier boot, whose rows are still there and may be.
     over: BTreeMap<(BlockId, Offset), crate::OperationId>,
+}
+
+/// What of a lease was found beside its block.
+#[derive(Clone, Copy, Default)]
+struct Found {
+    by_attachment: bool,
+    by_owner: bool,
 }
 
 impl Ledger {
@@ -128,7 +150,21 @@ impl Ledger {
         if !pages_are_intact {
             verified.disagreements.insert(0, Disagreement::Pages);
         }
+        verified.disagreements.extend(spool_damage(self.file.path()).map(Disagreement::Spool));
         Ok(verified)
+    }
+}
+
+/// What is wrong with the spool. One that is not there yet is made by the next one who opens the ledger to write.
+fn spool_damage(ledger: &Path) -> Option<String> {
+    match Spool::peek(ledger) {
+        Ok(spooled) if spooled.n_damaged > 0 => Some(format!(
+            "{} releases in the spool of {} are damaged; the next GC frees what they were to free",
+            spooled.n_damaged,
+            ledger.display()
+        )),
+        Ok(_) | Err(SpoolError::Missing { .. }) => None,
+        Err(error) => Some(error.to_string()),
     }
 }
 
@@ -143,7 +179,13 @@ fn walk<R: Rows>(tables: &Tables<R>) -> Result<Verified, StorageError> {
     })?;
     let mut indexes: BTreeMap<Space, Index> = BTreeMap::new();
     walk.each::<Index, R>(tables, Table::Indexes, |walk, key, index| match keys::to_space(key) {
-        Some(space) => drop(indexes.insert(space, index)),
+        Some(space) => {
+            if let Some(reason) = index.frozen() {
+                let (space, reason) = (space.clone(), reason.to_owned());
+                walk.result.disagreements.push(Disagreement::Frozen { space, reason });
+            }
+            indexes.insert(space, index);
+        }
         None => walk.strange(Table::Indexes, key),
     })?;
     let mut blocks = BTreeMap::new();
@@ -152,7 +194,7 @@ fn walk<R: Rows>(tables: &Tables<R>) -> Result<Verified, StorageError> {
         for (offset, lease) in block.iter() {
             if is_live(lease, boot) {
                 walk.hold_pool_against(&id, offset, lease);
-                walk.leases.insert((id.clone(), offset), (lease.clone(), false));
+                walk.leases.insert((id.clone(), offset), (lease.clone(), Found::default()));
             } else {
                 walk.over.insert((id.clone(), offset), lease.operation);
             }
@@ -168,10 +210,14 @@ fn walk<R: Rows>(tables: &Tables<R>) -> Result<Verified, StorageError> {
     walk.each::<Intent, R>(tables, Table::Intents, |_, _, _| {})?;
     walk.each::<Seen, R>(tables, Table::Seen, |_, _, _| {})?;
     walk.each::<Past, R>(tables, Table::History, |_, _, _| {})?;
-    let lost = walk.leases.iter().filter(|(_, (_, claimed))| !claimed).map(|((id, offset), (lease, _))| {
-        Disagreement::NoAttachment { address: id.address_at(*offset), by: lease.to_string() }
-    });
-    walk.result.disagreements.extend(lost);
+    for ((id, offset), (lease, found)) in &walk.leases {
+        let (address, by) = (id.address_at(*offset), lease.to_string());
+        if !found.by_attachment {
+            walk.result.disagreements.push(Disagreement::NoAttachment { address, by });
+        } else if !found.by_owner && keys::owner(&id.space, &lease.owner, &lease.attachment.interface).is_some() {
+            walk.result.disagreements.push(Disagreement::NoOwner { address, by });
+        }
+    }
     walk.result.n_held = u64::try_from(walk.leases.len()).unwrap_or(u64::MAX);
     Ok(walk.result)
 }
@@ -237,8 +283,8 @@ impl Walk {
         for held in row.held {
             let place = (held.block.clone(), held.offset);
             match self.leases.get_mut(&place) {
-                Some((lease, claimed)) if lease.operation == held.operation && lease.attachment == *attachment => {
-                    *claimed = true;
+                Some((lease, found)) if lease.operation == held.operation && lease.attachment == *attachment => {
+                    found.by_attachment = true;
                 }
                 _ if self.over.get(&place) == Some(&held.operation) => {}
                 _ => self
@@ -257,9 +303,11 @@ impl Walk {
                 return self.strange(Table::Owners, key);
             };
             let place = (id, Offset::of(address));
-            let is_held = self.leases.get(&place).is_some_and(|(lease, _)| {
-                lease.operation == known.operation
-                    && keys::owner(&space, &lease.owner, &lease.attachment.interface).as_deref() == Some(key)
+            let is_held = self.leases.get_mut(&place).is_some_and(|(lease, found)| {
+                let is_its = lease.operation == known.operation
+                    && keys::owner(&space, &lease.owner, &lease.attachment.interface).as_deref() == Some(key);
+                found.by_owner |= is_its;
+                is_its
             });
             if !is_held && !self.over.contains_key(&place) {
                 self.result.disagreements.push(Disagreement::Owner { space: space.clone(), address });
