@@ -22,6 +22,8 @@ pub struct MemoryLedger {
 pub struct MemoryRows {
     rows: BTreeMap<Key, Vec<u8>>,
     before: Vec<(Key, Option<Vec<u8>>)>,
+    /// How many transactions have changed something.
+    n_changes: u64,
 }
 
 // === impl MemoryRows ===
@@ -65,6 +67,7 @@ impl RowsMut for MemoryRows {
 
 impl MemoryRows {
     fn commit(&mut self) {
+        self.n_changes += u64::from(!self.before.is_empty());
         self.before.clear();
     }
 
@@ -81,6 +84,12 @@ impl MemoryRows {
 // === impl MemoryLedger ===
 
 impl MemoryLedger {
+    /// How many transactions have changed something until now.
+    #[must_use]
+    pub fn n_changes(&self) -> u64 {
+        self.rows.borrow().n_changes
+    }
+
     /// Runs `work` on the rows, keeps what it changed when it succeeds, and takes it back when it fails.
     ///
     /// # Errors

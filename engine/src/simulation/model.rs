@@ -93,6 +93,8 @@ pub(super) struct Model {
     /// Leases that ended on another node, which cannot tell the one that holds them: a sticky owner moved, or an
     /// operator freed the address.
     moved: BTreeSet<OperationId>,
+    /// The lease that an operation replaced on its own node.
+    replaced: BTreeMap<OperationId, OperationId>,
     /// Blocks whose marks a fault may have made wrong.
     unmarkable: BTreeSet<BlockId>,
     /// What a call's host had seen of a block when the call decided to swap a version of it, for the first time.
@@ -156,6 +158,7 @@ impl Model {
             zombies: BTreeSet::new(),
             lost: BTreeSet::new(),
             moved: BTreeSet::new(),
+            replaced: BTreeMap::new(),
             unmarkable: BTreeSet::new(),
             knew: BTreeMap::new(),
             listed_since: BTreeMap::new(),
@@ -332,6 +335,12 @@ impl Model {
                 found => return Err(format!("{attachment} was told {address}, but the store has {found:?}")),
             }
             if !is_lost && self.lease(&place).is_some_and(|lease| lease.operation == allocated.operation) {
+                let was_followed = self.last_followed.get(&place).is_some_and(|(last, _)| *last >= call.started);
+                let ledger = self.ledgers.get(call.node).ok_or("no such node")?;
+                if is_faulty && was_followed && !is_recorded(ledger, attachment, &place, allocated.operation)? {
+                    // It had passed on before this answer, and an old image brought it back.
+                    continue;
+                }
                 self.judge_recorded(call.node, attachment, &place, allocated.operation)?;
             }
             if let Some(hand) = self.hands.get(&place)
@@ -747,11 +756,12 @@ impl Model {
             return Err(format!("{id} was written without raising its sequence"));
         }
         let call = self.calls.get(&process).ok_or("a swap of nobody")?;
+        let (started, node) = (call.started, node_name(call.node));
         if before.is_none() && !after.is_frozen() {
             // Absent is not free. Where the index did not list it yet when the call began, nobody had taken an address
             // in it, and what was lost is an empty block.
-            if self.gone.get(id).is_some_and(|&since| since < call.started)
-                && self.listed_since.get(id).is_none_or(|&since| since < call.started)
+            if self.gone.get(id).is_some_and(|&since| since < started)
+                && self.listed_since.get(id).is_none_or(|&since| since < started)
                 && self.indexes.get(&id.space).is_some_and(|index| index.object.existing().contains(id.number))
             {
                 return Err(format!("{id} is listed and was lost, and was made again as if it were new"));
@@ -776,17 +786,18 @@ impl Model {
             }
             if let Some(old) = old {
                 self.last_followed.insert((id.clone(), offset), (self.step, old.attachment.clone()));
-                if old.node != lease.node {
-                    self.moved.insert(old.operation);
+                if old.node == lease.node {
+                    self.replaced.insert(lease.operation, old.operation);
+                } else {
+                    self.note_moved(old.operation);
                 }
             }
             news.push((offset, lease, old.is_none()));
         }
-        let node = node_name(call.node);
         for (&offset, lease) in &was {
             if !is.contains_key(&offset) {
                 if lease.node != node {
-                    self.moved.insert(lease.operation);
+                    self.note_moved(lease.operation);
                 }
                 self.last_held.insert((id.clone(), offset), self.step);
             }
@@ -801,6 +812,14 @@ impl Model {
             }
         }
         self.judge_hands(process, id, before, after, seen)
+    }
+
+    /// A lease ended on another node, and with it what it would give the address back to were it undone.
+    fn note_moved(&mut self, operation: OperationId) {
+        let mut next = Some(operation);
+        while let Some(operation) = next.filter(|operation| self.moved.insert(*operation)) {
+            next = self.replaced.get(&operation).copied();
+        }
     }
 
     fn promises_several(&self) -> bool {
@@ -966,7 +985,9 @@ impl Model {
                 let was_taken_over = self.moved.contains(operation);
                 let is_contradicted = contradicted.contains(&address);
                 if !is_right && !was_taken_over && !is_contradicted {
-                    return Err(format!("{attachment} has a row for {address}, and the store has {lease:?}"));
+                    return Err(format!(
+                        "{attachment} has a row for {address} by {operation}, and the store has {lease:?}"
+                    ));
                 }
             }
         }
