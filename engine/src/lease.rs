@@ -83,7 +83,7 @@ pub struct Lease {
     pub attachment: Attachment,
     /// Who keeps it.
     pub owner: Owner,
-    /// The node that holds it.
+    /// The node that holds it; empty where a migration did not learn it.
     pub node: Arc<str>,
     /// The boot that it dies with; `None` for a lease that outlives boots.
     pub boot: Option<BootId>,
@@ -156,6 +156,24 @@ impl Attachment {
     #[must_use]
     pub fn new(container: &str, interface: &str, network: &str) -> Self {
         Self { container: container.into(), interface: interface.into(), network: network.into() }
+    }
+
+    /// Whether a call that names `called` means this attachment: it is the same, or one of which a migration did not
+    /// learn the CNI network's name.
+    pub(crate) fn is_meant_by(&self, called: &Self) -> bool {
+        let is_same_interface = self.container == called.container && self.interface == called.interface;
+        is_same_interface && (self.network == called.network || self.lacks_network())
+    }
+
+    /// Whether a container holds through it and the CNI network's name is not known: no CNI call leaves it out, a
+    /// migration does.
+    pub(crate) fn lacks_network(&self) -> bool {
+        self.network.is_empty() && !self.interface.is_empty()
+    }
+
+    /// The same container and interface, as a migration knows them.
+    pub(crate) fn without_network(&self) -> Self {
+        Self { network: "".into(), ..self.clone() }
     }
 
     /// What stands for an attachment where there is no container: the name of the owner.
@@ -238,6 +256,23 @@ impl Lease {
     pub fn is_for(&self, space: &Space, address: Address) -> bool {
         let is_of_space = space.private_cidr().is_none_or(|cidr| cidr == self.pool);
         is_of_space && self.pool == self.pool.trunc() && self.pool.contains(&address.to_ip())
+    }
+
+    /// Whether a migration brought it, and no call has renewed it since.
+    #[must_use]
+    pub fn is_migrated(&self) -> bool {
+        self.attachment.lacks_network()
+    }
+
+    /// Whether it is this owner's to keep. A runtime that gives no UIDs may name the pod of a migrated lease, which has
+    /// the UID that the cluster knew.
+    pub(crate) fn is_kept_by(&self, owner: &Owner) -> bool {
+        let names_the_pod = |one: &Pod, asking: &Pod| {
+            asking.uid.is_none() && one.namespace == asking.namespace && one.name == asking.name
+        };
+        self.owner.is_same(owner)
+            || self.is_migrated()
+                && matches!((&self.owner, owner), (Owner::Pod(one), Owner::Pod(asking)) if names_the_pod(one, asking))
     }
 
     /// Whether the lease died with a boot before `current`.

@@ -46,8 +46,8 @@ pub use crate::local::{
 };
 pub use crate::offset::{BLOCK_SIZE, BlockNumber, Offset};
 pub use crate::operations::{
-    Allocate, AllocateError, Allocated, Check, CheckError, Collect, Contradiction, Environment, Host, Reinserted,
-    Release, ReleaseError, Released, Settled, Want,
+    AdoptConflict, AdoptError, Adopted, Allocate, AllocateError, Allocated, Check, CheckError, Collect, Contradiction,
+    Environment, Host, Reinserted, Release, ReleaseError, Released, Settled, Want,
 };
 pub use crate::space::{BlockId, Network, NetworkNameError, Pool, Sharing, Space};
 pub use crate::spec::{Edges, SpecError, ViewSpec, parse_exclude};

@@ -25,8 +25,8 @@ use crate::lease::{Attachment, BootId, Lease};
 use crate::ledger::meta::{IdentityRow, StoreRow};
 use crate::ledger::{Create, FileJournal, FileSystem, Journal, OpenOptions, StorageError};
 use crate::operations::{
-    Allocate, AllocateError, Allocated, Check, CheckError, Collect, Environment, Host, Reinserted, Release,
-    ReleaseError, Released, Settled, Want,
+    AdoptError, Adopted, Allocate, AllocateError, Allocated, Check, CheckError, Collect, Environment, Host, Reinserted,
+    Release, ReleaseError, Released, Settled, Want,
 };
 use crate::space::Space;
 use crate::store::{ReadError, Store};
@@ -311,6 +311,22 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
     /// [`StorageError`] when the ledger cannot be used; [`ReadError`] inside when the store does not answer.
     pub async fn reinsert(&self, space: &Space) -> Result<Result<Reinserted, ReadError>, StorageError> {
         self.host().reinsert(space).await
+    }
+
+    /// Says what [`Self::adopt`] would do now, and changes nothing.
+    ///
+    /// # Errors
+    /// [`AdoptError`], as `adopt` would return it.
+    pub async fn would_adopt(&self, space: &Space, leases: &[(Address, Lease)]) -> Result<Adopted, AdoptError> {
+        self.host().would_adopt(space, leases).await
+    }
+
+    /// Takes over leases that another program gave, in a new epoch of the space. Asked again, it changes nothing.
+    ///
+    /// # Errors
+    /// [`AdoptError`]; where another holds one of the addresses already, nothing was written.
+    pub async fn adopt(&self, space: &Space, leases: &[(Address, Lease)]) -> Result<Adopted, AdoptError> {
+        self.host().adopt(space, leases).await
     }
 
     /// Opens a frozen space again, in a new epoch.

@@ -2,6 +2,7 @@
 
 use super::ClusterHost;
 use crate::intent::{AttachmentRow, HeldAddress, Seen};
+use crate::lease::{Lease, LeaseState, Owner, Pod};
 use crate::ledger::{Journal, StorageError};
 use crate::operations::Environment;
 use crate::space::{BlockId, Space};
@@ -56,11 +57,26 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
         Ok(Ok(Some(rebuilt)))
     }
 
-    /// The spaces of which the store has a newer epoch than this ledger has seen.
+    /// Makes sure that this ledger knows what its node holds in a space that it has never used, if a migration filled it:
+    /// a pod that comes again is to get what it had.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be used; [`ReadError`] inside when the store does not answer.
+    pub async fn learn_new(&self, space: &Space, epoch: u64) -> Result<Result<(), ReadError>, StorageError> {
+        // In its first epoch a space has nothing of a node but what its ledger wrote.
+        if epoch == 0 { Ok(Ok(())) } else { self.learn(space, &mut Rebuilt::default()).await }
+    }
+
+    /// The spaces of which the store has a newer epoch than this ledger has seen, those among them that it has not seen
+    /// at all: a migration makes spaces.
     async fn spaces_behind(&self) -> Result<Result<Vec<Space>, ReadError>, StorageError> {
         let journal = &self.ledger.journal;
         let mut behind = Vec::new();
-        for space in journal.look(|tables| tables.spaces())? {
+        let spaces = match self.store.list_spaces().await {
+            Ok(spaces) => spaces,
+            Err(error) => return Ok(Err(error)),
+        };
+        for space in spaces {
             let seen = journal.look(|tables| tables.seen_index(&space))?.map_or(0, |seen| seen.epoch);
             match self.store.read_index(&space).await {
                 Ok(Some(stored)) if stored.object.epoch() > seen => behind.push(space),
@@ -92,7 +108,11 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
                 let block = BlockId { space: space.clone(), number: *number };
                 // What another node has taken over may come back, and then somebody must be able to release it.
                 let leases = stored.object.covered().chain(stored.object.iter());
-                for (offset, lease) in leases.filter(|(_, lease)| lease.node == facts.node) {
+                // Where a migration did not learn the node, the container's DEL comes to the right one, and every node must
+                // find it. What it held back for a contradiction no DEL frees.
+                let may_be_here = |lease: &Lease| lease.node == facts.node || lease.node.is_empty();
+                let is_ours = |lease: &Lease| may_be_here(lease) && lease.state != LeaseState::Quarantined;
+                for (offset, lease) in leases.filter(|(_, lease)| is_ours(lease)) {
                     let (attachment, operation) = (&lease.attachment, lease.operation);
                     let new = HeldAddress { block: block.clone(), offset, operation, lease: Some(lease.clone()) };
                     let mut row = tables.attachment(attachment)?.unwrap_or_else(|| AttachmentRow {
@@ -109,6 +129,11 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
                     row.held.push(new);
                     tables.set_attachment(attachment, &row)?;
                     tables.add_owner_address(&block, offset, lease)?;
+                    // Of a runtime that gives no UIDs the pod will be asked for without.
+                    if let (true, Owner::Pod(pod)) = (lease.is_migrated(), &lease.owner) {
+                        let owner = Owner::Pod(Pod { uid: None, ..pod.clone() });
+                        tables.add_owner_address(&block, offset, &Lease { owner, ..lease.clone() })?;
+                    }
                     rebuilt.learned += 1;
                 }
                 let seen = Seen::of_block(stored);

@@ -400,7 +400,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             kept.push((block, offset, lease));
         }
         // Its own come before those of other sandboxes of its owner.
-        kept.sort_by_key(|(_, _, lease)| lease.attachment != request.attachment);
+        kept.sort_by_key(|(_, _, lease)| !lease.attachment.is_meant_by(&request.attachment));
         for match_by in [Match::Exactly, Match::PoolAndView, Match::Pool, Match::View] {
             for (at, want) in request.wants.iter().enumerate() {
                 if pending.placed.get(at).is_none_or(Option::is_some) {
@@ -415,7 +415,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                             (Some(exactly), Match::Exactly) => exactly == address,
                             (None, Match::PoolAndView) => in_pool && in_view,
                             // After a range was edited the same container keeps what it has; a new one does not.
-                            (None, Match::Pool) => in_pool && lease.attachment == request.attachment,
+                            (None, Match::Pool) => in_pool && lease.attachment.is_meant_by(&request.attachment),
                             (None, Match::View) => in_view,
                             _ => false,
                         }
@@ -448,10 +448,12 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     fn known_places(&self, request: &Allocate) -> Result<Vec<(BlockId, Offset)>, StorageError> {
         self.journal.look(|tables| {
             let mut places = Vec::new();
-            if let Some(row) = tables.attachment(&request.attachment)?
-                && row.store == self.store_name
-            {
-                places.extend(row.held.into_iter().map(|held| (held.block, held.offset)));
+            for attachment in [&request.attachment, &request.attachment.without_network()] {
+                if let Some(row) = tables.attachment(attachment)?
+                    && row.store == self.store_name
+                {
+                    places.extend(row.held.into_iter().map(|held| (held.block, held.offset)));
+                }
             }
             let spaces: BTreeSet<Space> = request.wants.iter().map(Want::space).collect();
             for space in spaces {
@@ -471,11 +473,15 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
 
     /// Whether a lease is this request's to keep.
     fn keeps(&self, request: &Allocate, lease: &Lease) -> bool {
-        let same_owner =
-            lease.owner.is_same(&request.owner) && lease.attachment.interface == request.attachment.interface;
-        // A host's own ledger has nobody else's leases, whatever the host was called when it wrote them.
-        let here = !self.needs_intents() || lease.node == self.node || matches!(request.owner, Owner::Sticky { .. });
-        lease.state == LeaseState::Active && here && (same_owner || lease.attachment == request.attachment)
+        let same_attachment = lease.attachment.is_meant_by(&request.attachment);
+        let same_owner = lease.is_kept_by(&request.owner) && lease.attachment.interface == request.attachment.interface;
+        // A host's own ledger has nobody else's leases, whatever the host was called when it wrote them. A container is
+        // on one node only, so where that is not known, the container that calls says it.
+        let here = !self.needs_intents()
+            || lease.node == self.node
+            || matches!(request.owner, Owner::Sticky { .. })
+            || lease.node.is_empty() && same_attachment;
+        lease.state == LeaseState::Active && here && (same_owner || same_attachment)
     }
 
     async fn open_exactly(

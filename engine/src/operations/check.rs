@@ -57,11 +57,13 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     pub async fn check(&self, requests: &[Check]) -> Result<Vec<Result<(), CheckError>>, StorageError> {
         let mut answers = Vec::with_capacity(requests.len());
         for request in requests {
-            let row = self.journal.look(|tables| tables.attachment(&request.attachment))?;
-            let held: Vec<(BlockId, Offset)> = row
-                .filter(|row| row.store == self.store_name)
-                .map(|row| row.held.into_iter().map(|held| (held.block, held.offset)).collect())
-                .unwrap_or_default();
+            let attachments = [request.attachment.clone(), request.attachment.without_network()];
+            let rows = attachments.map(|attachment| self.journal.look(|tables| tables.attachment(&attachment)));
+            let mut held: Vec<(BlockId, Offset)> = Vec::new();
+            for row in rows {
+                let row = row?.filter(|row| row.store == self.store_name);
+                held.extend(row.into_iter().flat_map(|row| row.held).map(|held| (held.block, held.offset)));
+            }
             answers.push(self.check_one(request, &held).await);
         }
         Ok(answers)
@@ -97,7 +99,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 held.iter().find(|(block, offset)| block.address_at(*offset) == address).ok_or_else(not_held)?;
             let stored = self.store.read_block(block).await?.ok_or_else(not_held)?;
             let lease = stored.object.get(*offset).ok_or_else(not_held)?;
-            if lease.attachment != request.attachment || lease.state == LeaseState::Releasing {
+            if !lease.attachment.is_meant_by(&request.attachment) || lease.state == LeaseState::Releasing {
                 return Err(CheckError::HeldByAnother {
                     attachment: request.attachment.clone(),
                     address,

@@ -38,7 +38,7 @@ pub struct Contradiction {
 }
 
 /// What was done, or what was wrong with the attempt to do it.
-type Attempt<T> = Result<T, String>;
+pub(super) type Attempt<T> = Result<T, String>;
 
 impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     /// Freezes a space for all, and says so. The mark in the index stops whoever reads the index; the stamps in the
@@ -156,7 +156,8 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         };
         let mut result = Reinserted::default();
         for held in proven {
-            let Some(here) = &held.lease else { continue };
+            // One whose node a migration did not learn every host knows, and none can prove.
+            let Some(here) = held.lease.as_ref().filter(|lease| !lease.node.is_empty()) else { continue };
             match block.get(held.offset) {
                 None => {
                     block.insert(held.offset, here.clone());
@@ -232,7 +233,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     }
 
     /// Tries until it succeeds or time is up.
-    async fn retry<T>(&self, mut attempt: impl AsyncFnMut() -> Attempt<T>) -> Attempt<T> {
+    pub(super) async fn retry<T>(&self, mut attempt: impl AsyncFnMut() -> Attempt<T>) -> Attempt<T> {
         let mut backoff = Backoff::default();
         loop {
             match attempt().await {
@@ -243,7 +244,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         }
     }
 
-    async fn swap_now(&self, expected: Version, object: Object) -> Attempt<Version> {
+    pub(super) async fn swap_now(&self, expected: Version, object: Object) -> Attempt<Version> {
         match self.swap_one(Swap { expected, object }).await {
             Outcome::Accepted { version, .. } => Ok(version),
             Outcome::Refused => Err("other writers were faster".to_owned()),

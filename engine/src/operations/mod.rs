@@ -1,4 +1,5 @@
-//! The algorithm, once, for any store: allocate, release, check, collect, settle, freeze and repair.
+//! The algorithm, once, for any store: allocate, release, check, collect, settle, freeze and repair, and adopt what
+//! another program gave.
 //!
 //! *Take the first block of the view that the index does not call full, read it, choose the lowest offset in
 //! view − used, swap the block in.*
@@ -6,6 +7,7 @@
 //! Every operation takes a batch: many requests go in, one write per touched block comes out, each request gets its
 //! own answer. Nothing here knows which store is behind [`Store`], or what runs the futures.
 
+mod adopt;
 mod allocate;
 mod check;
 mod collect;
@@ -19,6 +21,7 @@ mod working;
 
 use std::sync::Arc;
 
+pub use self::adopt::{AdoptConflict, AdoptError, Adopted};
 pub use self::allocate::{Allocate, AllocateError, Allocated, Want};
 pub use self::check::{Check, CheckError};
 pub use self::collect::Collect;
