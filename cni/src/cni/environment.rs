@@ -35,6 +35,7 @@ pub const VARIABLES: &[Variable] = &[
         name: STATE_HOME,
         meaning: "folder of a user's state; the ledger of commands is in `whereabouts` below",
     },
+    Variable { name: KUBECONFIG, meaning: "kubeconfig of the commands `repair` and `migrate`, without --kubeconfig" },
     Variable { name: HOME, meaning: "folder of a user; without XDG_STATE_HOME the state is in .local/state below" },
 ];
 
@@ -50,6 +51,7 @@ const NODE: &str = "NODENAME";
 const FLAT_FILE: &str = "WHEREABOUTS_CONFIGURATION";
 const STATE_HOME: &str = "XDG_STATE_HOME";
 const HOME: &str = "HOME";
+const KUBECONFIG: &str = "KUBECONFIG";
 
 /// The longest name of a network interface in Linux, in bytes.
 const INTERFACE_LIMIT: usize = 15;
@@ -271,6 +273,12 @@ impl Environment {
                 .filter(|name| !name.is_empty())
                 .map(str::to_owned),
         }
+    }
+
+    /// `KUBECONFIG`, where it names one file.
+    #[must_use]
+    pub fn kubeconfig(&self) -> Option<PathBuf> {
+        self.values.get(KUBECONFIG).map(PathBuf::from).filter(|path| !path.as_os_str().is_empty())
     }
 
     /// The folder of this user's state, by the rules of freedesktop.org: a relative one does not count.

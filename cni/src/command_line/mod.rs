@@ -5,6 +5,7 @@ mod backup;
 mod check_config;
 mod exit;
 mod leases;
+mod migrate;
 mod output;
 mod picture;
 mod release;
@@ -63,6 +64,7 @@ fn carry_out(typed: Typed, environment: &Environment, output: &Output) -> Result
         Command::Show(typed) => show::show(&typed, &settings, output),
         Command::Who(typed) => who::who(&typed, &settings, output),
         Command::Verify => verify::verify(&settings, output),
+        Command::Migrate(typed) => migrate::migrate(&typed, &settings, output),
         Command::Repair(typed) => repair::repair(&typed, &settings, output),
         Command::Export(typed) => transfer::export(&typed, &settings, output),
         Command::Import(typed) => transfer::import(&typed, &settings, output),

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use whereabouts_engine::{Access, Create, Ledger, OpenOptions, Survey};
+use whereabouts_engine::{Access, Create, HostFacts, Ledger, OpenOptions, Survey};
 
 use super::exit::Failure;
 use super::output::Output;
@@ -12,7 +12,7 @@ use crate::cni::Environment;
 use crate::config::DEFAULT_DATA_DIR;
 use crate::host::{Caller, facts, ledger_path};
 use crate::stores::kubernetes::{KubernetesHost, SILENCE};
-use crate::stores::kubernetes_ledger_path;
+use crate::stores::{ArbiterError, kubernetes_ledger_path};
 
 /// How long a person waits for others who use the ledger.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -24,6 +24,8 @@ pub(super) struct Settings {
     node: Option<String>,
     /// The cluster that the command works on, if it does.
     kubeconfig: Option<PathBuf>,
+    /// The cluster that those commands work on which work on nothing else.
+    usual_kubeconfig: Option<PathBuf>,
     n_unreadable: Cell<usize>,
 }
 
@@ -39,7 +41,7 @@ impl Settings {
             Some(state) if !rustix::process::geteuid().is_root() => state.join("whereabouts"),
             _ => PathBuf::from(DEFAULT_DATA_DIR),
         });
-        Self { data_dir, node, kubeconfig, n_unreadable: Cell::new(0) }
+        Self { data_dir, node, kubeconfig, usual_kubeconfig: environment.kubeconfig(), n_unreadable: Cell::new(0) }
     }
 
     pub(super) fn data_dir(&self) -> &Path {
@@ -83,24 +85,39 @@ impl Settings {
 
     /// This host as one of a cluster: with the kubeconfig that was named, else the one that its ledger knows.
     pub(super) fn cluster(&self) -> Result<KubernetesHost, Failure> {
-        let open = |kubeconfig: &Path| {
-            let mut options = OpenOptions::new(kubernetes_ledger_path(&self.data_dir));
-            (options.create, options.wait) = (Create::IfMissing, PATIENCE);
-            let mut facts = facts(Caller::Person);
-            if let Some(node) = &self.node {
-                facts.node = node.as_str().into();
-            }
-            KubernetesHost::open(options, facts, kubeconfig, PATIENCE, SILENCE)
-        };
-        if let Some(kubeconfig) = &self.kubeconfig {
-            return Ok(open(kubeconfig)?);
+        Ok(self.member(&self.known_kubeconfig()?)?)
+    }
+
+    fn member(&self, kubeconfig: &Path) -> Result<KubernetesHost, ArbiterError> {
+        let mut options = OpenOptions::new(kubernetes_ledger_path(&self.data_dir));
+        (options.create, options.wait) = (Create::IfMissing, PATIENCE);
+        let mut facts = facts(Caller::Person);
+        if let Some(node) = &self.node {
+            facts.node = node.as_str().into();
+        }
+        KubernetesHost::open(options, facts, kubeconfig, PATIENCE, SILENCE)
+    }
+
+    /// The kubeconfig that was named, on the command line or in the environment, else the one that the ledger of this host
+    /// knows.
+    pub(super) fn known_kubeconfig(&self) -> Result<PathBuf, Failure> {
+        if let Some(named) = self.kubeconfig.as_ref().or(self.usual_kubeconfig.as_ref()) {
+            return Ok(named.clone());
         }
         let path = kubernetes_ledger_path(&self.data_dir);
-        let known = if path.exists() { open(Path::new(""))?.known_kubeconfig()? } else { None };
-        let known = known.ok_or_else(|| {
+        let known = if path.exists() { self.member(Path::new(""))?.known_kubeconfig()? } else { None };
+        known.ok_or_else(|| {
             Failure::usage(format_args!("{} knows no cluster; name its kubeconfig with --kubeconfig", path.display()))
-        })?;
-        Ok(open(&known)?)
+        })
+    }
+
+    /// A host of a cluster that holds nothing itself, with a ledger of its own in a folder: with the kubeconfig that was
+    /// named, else the one that this host's ledger knows.
+    pub(super) fn cluster_of(&self, folder: &Path, patience: Duration) -> Result<KubernetesHost, Failure> {
+        let kubeconfig = self.known_kubeconfig()?;
+        let options = OpenOptions::new(kubernetes_ledger_path(folder));
+        let facts = HostFacts { node: "".into(), ..facts(Caller::Person) };
+        Ok(KubernetesHost::open(options, facts, &kubeconfig, patience, SILENCE)?)
     }
 
     fn open_as(&self, access: Access, create: Create) -> Result<Ledger, Failure> {

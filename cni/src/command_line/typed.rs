@@ -19,7 +19,7 @@ pub(super) struct Typed {
     /// The folder of the ledger [env: WHEREABOUTS_DATA_DIR]
     #[arg(long, global = true, value_name = "FOLDER")]
     pub(super) data_dir: Option<PathBuf>,
-    /// Work on this Kubernetes cluster and not on the ledger of this host: show, who, release, verify, export, repair
+    /// Work on this Kubernetes cluster and not on the ledger of this host: show, who, release, verify, export, repair, migrate
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) kubeconfig: Option<PathBuf>,
     /// Answer in JSON
@@ -44,6 +44,8 @@ pub(super) enum Command {
     /// Open a frozen space of a cluster again: first on every node, then once with --open; or, with --local, mend this
     /// host's own ledger
     Repair(Repair),
+    /// Import what the Go plugin has given away in a cluster: once, before nodes are switched over
+    Migrate(Migrate),
     /// Write all leases as lines of JSON
     Export(Export),
     /// Put the leases of an export back; never beside another holder
@@ -70,6 +72,36 @@ pub(super) struct Repair {
     /// A node that is gone for good, and with it whatever ran there; may be given more than once
     #[arg(long, value_name = "NODE", requires = "open")]
     pub(super) lost: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Migrate {
+    /// Where the Go plugin has its pools, and this one its blocks; by default the namespace of the kubeconfig's context,
+    /// else kube-system
+    #[arg(long)]
+    pub(super) namespace: Option<String>,
+    /// Write nothing, and say what would be done
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Raise no fence: the rights of the Go plugin have been taken away otherwise
+    #[arg(long)]
+    pub(super) fenced: bool,
+    /// A pool, by the name of its object, that is configured with enable_overlapping_ranges: false; may be given more than
+    /// once
+    #[arg(long, value_name = "POOL")]
+    pub(super) private: Vec<String>,
+    /// For how many seconds the pools must not have changed
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    pub(super) quiet: u64,
+    /// Free an address that was imported, once you know that nobody uses it
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["dry_run", "fenced", "private", "unfence"])]
+    pub(super) free: Option<IpAddr>,
+    /// The network of that address
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true, requires = "free")]
+    pub(super) network: String,
+    /// Take the fence away, and do nothing else
+    #[arg(long, conflicts_with_all = ["dry_run", "fenced", "private"])]
+    pub(super) unfence: bool,
 }
 
 #[derive(Debug, Args)]

@@ -36,6 +36,22 @@ pub(super) enum Resource {
     Blocks,
     /// The pools of the Go plugin.
     GoPools,
+    /// The same in all namespaces.
+    GoPoolsAnywhere,
+    /// Its reservations, by which it keeps overlapping ranges apart.
+    GoReservations,
+    /// Which of its nodes has which slice of a range.
+    GoSlices,
+    /// The leases by which its calls, one after the other, are leader.
+    Leases,
+    /// What a migration remembers of itself.
+    ConfigMaps,
+    /// What denies writes to the Go plugin's objects.
+    Policies,
+    /// Where that applies.
+    PolicyBindings,
+    /// The pods of all namespaces.
+    Pods,
     /// The namespace whose UID tells clusters apart.
     ClusterNamespace,
     /// The nodes of the cluster.
@@ -70,6 +86,8 @@ pub(super) type Silence = String;
 #[derive(Debug)]
 pub(super) struct Client<'a> {
     kubeconfig: PathBuf,
+    /// In place of the one that the kubeconfig's context names.
+    namespace: Option<String>,
     patience: &'a Patience,
     connected: RefCell<Option<Connected>>,
 }
@@ -101,7 +119,18 @@ impl Resource {
         match self {
             Self::Spaces => format!("/apis/{}/v1alpha1/namespaces/{namespace}/ipspaces", super::objects::GROUP),
             Self::Blocks => format!("/apis/{}/v1alpha1/namespaces/{namespace}/ipblocks", super::objects::GROUP),
-            Self::GoPools => format!("/apis/whereabouts.cni.cncf.io/v1alpha1/namespaces/{namespace}/ippools"),
+            Self::GoPools | Self::GoReservations | Self::GoSlices => {
+                let (plural, group) = self.plural().split_once('.').unwrap_or_default();
+                format!("/apis/{group}/v1alpha1/namespaces/{namespace}/{plural}")
+            }
+            Self::GoPoolsAnywhere => "/apis/whereabouts.cni.cncf.io/v1alpha1/ippools".to_owned(),
+            Self::Leases => format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"),
+            Self::ConfigMaps => format!("/api/v1/namespaces/{namespace}/configmaps"),
+            Self::Policies => "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies".to_owned(),
+            Self::PolicyBindings => {
+                "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings".to_owned()
+            }
+            Self::Pods => "/api/v1/pods".to_owned(),
             Self::ClusterNamespace => "/api/v1/namespaces".to_owned(),
             Self::Nodes => "/api/v1/nodes".to_owned(),
         }
@@ -112,7 +141,14 @@ impl Resource {
         match self {
             Self::Spaces => "ipspaces.ipam.whereabouts.dev",
             Self::Blocks => "ipblocks.ipam.whereabouts.dev",
-            Self::GoPools => "ippools.whereabouts.cni.cncf.io",
+            Self::GoPools | Self::GoPoolsAnywhere => "ippools.whereabouts.cni.cncf.io",
+            Self::GoReservations => "overlappingrangeipreservations.whereabouts.cni.cncf.io",
+            Self::GoSlices => "nodeslicepools.whereabouts.cni.cncf.io",
+            Self::Leases => "leases.coordination.k8s.io",
+            Self::ConfigMaps => "configmaps",
+            Self::Policies => "validatingadmissionpolicies.admissionregistration.k8s.io",
+            Self::PolicyBindings => "validatingadmissionpolicybindings.admissionregistration.k8s.io",
+            Self::Pods => "pods",
             Self::ClusterNamespace => "namespaces",
             Self::Nodes => "nodes",
         }
@@ -155,8 +191,14 @@ impl std::fmt::Debug for Connected {
 }
 
 impl<'a> Client<'a> {
-    pub(super) fn new(kubeconfig: &Path, patience: &'a Patience) -> Self {
-        Self { kubeconfig: kubeconfig.to_owned(), patience, connected: RefCell::new(None) }
+    pub(super) fn new(kubeconfig: &Path, namespace: Option<&str>, patience: &'a Patience) -> Self {
+        let (kubeconfig, namespace) = (kubeconfig.to_owned(), namespace.map(str::to_owned));
+        Self { kubeconfig, namespace, patience, connected: RefCell::new(None) }
+    }
+
+    /// The namespace that requests go to.
+    pub(super) async fn namespace(&self) -> Result<String, Silence> {
+        Ok(self.connected().await?.namespace)
     }
 
     /// Sends a request once. A token that is no longer accepted is read again first, for another may be there by now.
@@ -287,7 +329,8 @@ impl<'a> Client<'a> {
         config.read_timeout = Some(LONGEST_REQUEST);
         config.write_timeout = Some(LONGEST_REQUEST);
         let client = ClientBuilder::try_from(config).map_err(|error| with_source(&error))?.build();
-        Ok(Connected { client, namespace: namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()) })
+        let namespace = self.namespace.clone().or(namespace).unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+        Ok(Connected { client, namespace })
     }
 }
 

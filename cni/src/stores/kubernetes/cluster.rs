@@ -30,7 +30,9 @@ pub struct KubernetesHost {
     runtime: Runtime,
     ledger: ClusterLedger,
     kubeconfig: PathBuf,
-    patience: Patience,
+    /// In place of the one that the kubeconfig's context names.
+    namespace: Option<String>,
+    pub(super) patience: Patience,
 }
 
 /// What came of opening a space.
@@ -42,7 +44,7 @@ pub enum Opened {
     Missing(BTreeSet<String>),
 }
 
-type Host<'a> = ClusterHost<'a, KubernetesStore<'a>, Patience>;
+pub(super) type Host<'a> = ClusterHost<'a, KubernetesStore<'a>, Patience>;
 
 // === impl KubernetesHost ===
 
@@ -64,7 +66,14 @@ impl KubernetesHost {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
         let runtime = runtime.map_err(ArbiterError::Runtime)?;
         let ledger = ClusterLedger::open(options, facts, deadline)?;
-        Ok(Self { runtime, ledger, kubeconfig: kubeconfig.to_owned(), patience: Patience::new(deadline, silence) })
+        let (kubeconfig, patience) = (kubeconfig.to_owned(), Patience::new(deadline, silence));
+        Ok(Self { runtime, ledger, kubeconfig, namespace: None, patience })
+    }
+
+    /// Works in this namespace, whatever the kubeconfig's context names.
+    #[must_use]
+    pub fn in_namespace(self, namespace: String) -> Self {
+        Self { namespace: Some(namespace), ..self }
     }
 
     /// The ledger alone, for what needs no cluster.
@@ -82,7 +91,7 @@ impl KubernetesHost {
         self.run(async |host, store| {
             host.carry_out_spooled().await?;
             for space in requests.iter().flat_map(|request| &request.wants).map(Want::space) {
-                match self.may_begin(store, &space).await? {
+                match self.may_begin(&host, store, &space).await? {
                     Ok(()) => {}
                     Err(error) => return Ok(all(&error)),
                 }
@@ -117,7 +126,14 @@ impl KubernetesHost {
     /// # Errors
     /// [`ArbiterError`] when the ledger cannot be used.
     pub fn check(&self, requests: &[Check]) -> Result<Vec<Result<(), CheckError>>, ArbiterError> {
-        let checked = self.run(async |host, _| Ok(host.check(requests).await?))?;
+        let checked = self.run(async |host, _| {
+            for Check { attachment, .. } in requests {
+                if !self.ledger.knows(&attachment.container, &attachment.interface)? {
+                    host.rebuild_if_behind().await??;
+                }
+            }
+            Ok(host.check(requests).await?)
+        })?;
         Ok(checked.unwrap_or_else(|error| vec![Err(CheckError::Store(error)); requests.len()]))
     }
 
@@ -198,6 +214,8 @@ impl KubernetesHost {
             for (_, listed) in store.list_blocks(space).await? {
                 nodes.extend(listed?.object.iter().map(|(_, lease)| lease.node.to_string()));
             }
+            // Of what was on no node that a migration could learn, no node can report.
+            nodes.remove("");
             let has_reported = |node: &String| reported.contains(node.as_str()) || lost.contains(node);
             nodes.retain(|node| !has_reported(node));
             if !nodes.is_empty() {
@@ -230,9 +248,11 @@ impl KubernetesHost {
         }
     }
 
-    /// Looks, before the first address of a space is given away, whether the Go plugin has given some away already.
+    /// Looks, before the first address of a space is given away here, whether the Go plugin has given some away already,
+    /// and learns what a migration made of them.
     async fn may_begin(
         &self,
+        host: &Host<'_>,
         store: &KubernetesStore<'_>,
         space: &Space,
     ) -> Result<Result<(), ReadError>, ArbiterError> {
@@ -240,8 +260,9 @@ impl KubernetesHost {
             return Ok(Ok(()));
         }
         let pools = match store.read_index(space).await {
+            Ok(Some(stored)) => return Ok(host.learn_new(space, stored.object.epoch()).await?),
             // Foreign or unsound, it is the operation that says what comes of it.
-            Ok(Some(_)) | Err(ReadError::Foreign { .. } | ReadError::Unsound { .. }) => return Ok(Ok(())),
+            Err(ReadError::Foreign { .. } | ReadError::Unsound { .. }) => return Ok(Ok(())),
             Ok(None) => store.go_pools_in_use(space).await,
             Err(error) => Err(error),
         };
@@ -259,7 +280,7 @@ impl KubernetesHost {
 
     /// Works with the store. A ledger that belongs to another cluster than the one that is reached is set aside, and the
     /// work is done with a new one.
-    fn run<T>(
+    pub(super) fn run<T>(
         &self,
         work: impl AsyncFn(Host<'_>, &KubernetesStore<'_>) -> Result<T, ArbiterError>,
     ) -> Result<Result<T, ReadError>, ArbiterError> {
@@ -267,7 +288,7 @@ impl KubernetesHost {
             let mut attempt = 0;
             loop {
                 attempt += 1;
-                let client = Client::new(&self.kubeconfig, &self.patience);
+                let client = Client::new(&self.kubeconfig, self.namespace.as_deref(), &self.patience);
                 let cluster = match self.cluster(&client).await? {
                     Ok(cluster) => cluster,
                     Err(error) => return Ok(Err(error)),

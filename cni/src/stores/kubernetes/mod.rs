@@ -7,6 +7,7 @@ mod client;
 mod cluster;
 mod data;
 mod go_plugin;
+mod migrate;
 mod names;
 mod objects;
 mod outcomes;
@@ -26,6 +27,7 @@ use whereabouts_engine::{
 };
 
 pub use self::cluster::{KubernetesHost, Opened, SILENCE};
+pub use self::migrate::{Fate, Fence, Finding, Freed, MigrateError, Plan, PlannedPool};
 pub use self::objects::{IPBlock, IPBlockSpec, IPSpace, IPSpaceSpec};
 
 use self::client::{Call, Client, Reply, Resource};
@@ -105,13 +107,14 @@ fn unavailable(reason: String) -> ReadError {
     ReadError::Unavailable { reason }
 }
 
+fn undefined(resource: Resource) -> String {
+    format!("the API server has no {}; apply the definitions in deploy/kubernetes/crds.yaml", resource.plural())
+}
+
 /// A read that was answered, but not with what was asked for.
 fn turned_away(resource: Resource, reply: &Reply) -> ReadError {
-    let plural = resource.plural();
     unavailable(match reply.status {
-        StatusCode::NOT_FOUND => {
-            format!("the API server has no {plural}; apply the definitions in deploy/kubernetes/crds.yaml")
-        }
+        StatusCode::NOT_FOUND => undefined(resource),
         StatusCode::FORBIDDEN if resource == Resource::Nodes => {
             format!("{}; use the kubeconfig of an administrator", reply.reason())
         }
@@ -148,8 +151,19 @@ impl<'a> KubernetesStore<'a> {
         Ok(Some(got))
     }
 
-    /// Reads all objects of a kind, page by page.
+    /// Reads all objects of a kind.
     async fn all(&self, resource: Resource, selector: &str) -> Result<Vec<Value>, ReadError> {
+        let items = self.all_if_defined(resource, selector, Some).await?;
+        items.ok_or_else(|| unavailable(undefined(resource)))
+    }
+
+    /// Reads all objects of a kind, page by page, and keeps what is made of each; `None` where the kind is not defined.
+    async fn all_if_defined<T>(
+        &self,
+        resource: Resource,
+        selector: &str,
+        keep: impl Fn(Value) -> Option<T>,
+    ) -> Result<Option<Vec<T>>, ReadError> {
         let mut items = Vec::new();
         let mut next = String::new();
         loop {
@@ -161,14 +175,17 @@ impl<'a> KubernetesStore<'a> {
                 next.clear();
                 continue;
             }
+            if reply.status == StatusCode::NOT_FOUND {
+                return Ok(None);
+            }
             if !reply.status.is_success() {
                 return Err(turned_away(resource, &reply));
             }
             let page: Page = serde_json::from_slice(&reply.body)
                 .map_err(|error| unavailable(format!("the list of {} cannot be read: {error}", resource.plural())))?;
-            items.extend(page.items);
+            items.extend(page.items.into_iter().filter_map(&keep));
             if page.metadata.r#continue.is_empty() {
-                return Ok(items);
+                return Ok(Some(items));
             }
             next = format!("&continue={}", page.metadata.r#continue);
         }

@@ -1,0 +1,293 @@
+//! Moving over from the Go plugin: a fence around its objects, then its allocations into blocks, in one step for each
+//! space.
+
+mod fence;
+mod plan;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use whereabouts_engine::{
+    Address, AdoptError, Adopted, Environment, Holding, LeaseState, Network, Offset, ReadError, Release, Space, Store,
+};
+
+pub use self::fence::Fence;
+pub use self::plan::{Fate, Finding, Plan, PlannedPool};
+
+use self::fence::refused;
+use self::plan::{Before, Left, Running};
+use super::client::Resource;
+use super::{KubernetesHost, KubernetesStore};
+use crate::stores::ArbiterError;
+
+/// The ConfigMap in which a migration writes down up to where it has imported.
+const MARK: &str = "whereabouts-migrate";
+
+/// Why a migration does not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MigrateError {
+    /// The API server turned something away.
+    #[error("{0}")]
+    Refused(String),
+    /// Somebody goes on writing.
+    #[error("the Go plugin is still at work: {0} keeps changing; see that nobody calls it, and run this again")]
+    Restless(String),
+    /// The pools are elsewhere.
+    #[error(
+        "the namespace {asked} has none of the Go plugin's pools; {} has; name it with --namespace",
+        there.iter().cloned().collect::<Vec<_>>().join(", ")
+    )]
+    Elsewhere {
+        /// Where they were looked for.
+        asked: String,
+        /// Where they are.
+        there: BTreeSet<String>,
+    },
+    /// No pool has this name.
+    #[error("there is no pool {0}; `kubectl get ippools.whereabouts.cni.cncf.io` has their names")]
+    NoSuchPool(String),
+    /// The leases cannot be taken over.
+    #[error(transparent)]
+    Adopt(#[from] AdoptError),
+    /// The cluster cannot be read.
+    #[error(transparent)]
+    Store(#[from] ReadError),
+    /// The host, or the cluster, cannot be used.
+    #[error(transparent)]
+    Arbiter(#[from] ArbiterError),
+}
+
+/// What came of freeing an address by an operator's word.
+#[derive(Debug)]
+pub enum Freed {
+    /// It is free; these held it.
+    Yes(Holding),
+    /// Nobody holds it.
+    NotHeld,
+    /// A call of the plugin wrote the lease, so a DEL frees it.
+    Refused(Holding),
+    /// It is held in several spaces.
+    Several(Vec<Holding>),
+}
+
+impl KubernetesHost {
+    /// Looks whether the pools are where this is pointed to.
+    ///
+    /// # Errors
+    /// [`MigrateError::Elsewhere`] when they are in other namespaces only.
+    pub fn find_pools(&self) -> Result<(), MigrateError> {
+        self.migrating(async |store| {
+            if !store.go_pools().await?.is_empty() || !store.go_reservations().await?.is_empty() {
+                return Ok(());
+            }
+            let there = store.go_namespaces().await?;
+            let asked = store.client.namespace().await.map_err(MigrateError::Refused)?;
+            if there.is_empty() { Ok(()) } else { Err(MigrateError::Elsewhere { asked, there }) }
+        })
+    }
+
+    /// Denies writes to the Go plugin's objects, and waits until the API server does.
+    ///
+    /// # Errors
+    /// [`MigrateError`] when the API server does not have it.
+    pub fn raise_fence(&self) -> Result<Fence, MigrateError> {
+        self.migrating(async |store| store.raise_fence(None).await)
+    }
+
+    /// Takes the fence away; says whether there was one.
+    ///
+    /// # Errors
+    /// [`MigrateError`] when the API server does not have it.
+    pub fn lower_fence(&self) -> Result<bool, MigrateError> {
+        self.migrating(async |store| store.lower_fence().await)
+    }
+
+    /// Waits until the Go plugin's objects have not changed for so long.
+    ///
+    /// # Errors
+    /// [`MigrateError::Restless`] when they go on changing.
+    pub fn wait_until_quiet(&self, quiet: Duration) -> Result<(), MigrateError> {
+        self.migrating(async |store| store.wait_until_quiet(quiet).await)
+    }
+
+    /// Says what is to be made of the Go plugin's objects; the pools that are named get spaces of their own.
+    ///
+    /// # Errors
+    /// [`MigrateError`] when they cannot be read.
+    pub fn plan_migration(&self, private: &BTreeSet<String>) -> Result<(Plan, Mark), MigrateError> {
+        self.migrating(async |store| {
+            let left = store.left().await?;
+            if let Some(name) = private.iter().find(|name| left.pools.iter().all(|pool| pool.name != **name)) {
+                return Err(MigrateError::NoSuchPool(name.clone()));
+            }
+            let plan = left.plan(private, self.patience.now(), || self.patience.random());
+            Ok((plan, Mark::of(&left)))
+        })
+    }
+
+    /// Says what [`Self::migrate`] would do now, for each space.
+    ///
+    /// # Errors
+    /// [`MigrateError::Adopt`] when somebody else holds one of the addresses.
+    pub fn would_migrate(&self, plan: &Plan) -> Result<Vec<(Space, Adopted)>, MigrateError> {
+        self.on_cluster(async |host, _| {
+            let mut adopted = Vec::new();
+            for space in &plan.spaces {
+                adopted.push((space.clone(), host.would_adopt(space, &plan.leases_of(space)).await?));
+            }
+            Ok(adopted)
+        })
+    }
+
+    /// Imports what is planned, and writes down that it is done.
+    ///
+    /// # Errors
+    /// [`MigrateError::Adopt`] when somebody else holds one of the addresses: then nothing was written.
+    pub fn migrate(&self, plan: &Plan, mark: &Mark) -> Result<Vec<(Space, Adopted)>, MigrateError> {
+        // In all spaces it must be possible before it is done in one.
+        self.would_migrate(plan)?;
+        self.on_cluster(async |host, store| {
+            let mut adopted = Vec::new();
+            for space in &plan.spaces {
+                adopted.push((space.clone(), host.adopt(space, &plan.leases_of(space)).await?));
+            }
+            store.write_mark(mark).await?;
+            Ok(adopted)
+        })
+    }
+
+    /// Frees an address that a migration brought, by an operator's word.
+    ///
+    /// # Errors
+    /// [`MigrateError`] when the cluster cannot be used.
+    pub fn free_migrated(&self, address: Address, network: &Network) -> Result<Freed, MigrateError> {
+        self.on_cluster(async |host, store| {
+            let mut holdings = Vec::new();
+            for space in store.list_spaces().await? {
+                let block = space.block_of(address).filter(|_| space.network() == network);
+                let Some(block) = block else { continue };
+                let stored = store.read_block(&block).await?;
+                let lease = stored.and_then(|stored| stored.object.get(Offset::of(address)).cloned());
+                holdings.extend(lease.map(|lease| Holding { space, address, lease }));
+            }
+            let holding = match holdings.pop() {
+                Some(holding) if holdings.is_empty() => holding,
+                None => return Ok(Freed::NotHeld),
+                Some(last) => {
+                    holdings.push(last);
+                    return Ok(Freed::Several(holdings));
+                }
+            };
+            let lease = &holding.lease;
+            if lease.state != LeaseState::Quarantined && !lease.is_migrated() {
+                return Ok(Freed::Refused(holding));
+            }
+            let (space, operation) = (holding.space.clone(), Some(lease.operation));
+            let released = host.release(&[Release::Address { space, address, operation }]).await;
+            for answer in released.map_err(ArbiterError::from)? {
+                let released = answer.map_err(|error| MigrateError::Refused(error.to_string()))?;
+                if !released.queued.is_empty() {
+                    let reason = format!("{address} could not be freed now; run this again");
+                    return Err(MigrateError::Refused(reason));
+                }
+            }
+            Ok(Freed::Yes(holding))
+        })
+    }
+
+    fn migrating<T>(
+        &self,
+        work: impl AsyncFn(&KubernetesStore<'_>) -> Result<T, MigrateError>,
+    ) -> Result<T, MigrateError> {
+        self.on_cluster(async |_, store| work(store).await)
+    }
+
+    fn on_cluster<T>(
+        &self,
+        work: impl AsyncFn(super::cluster::Host<'_>, &KubernetesStore<'_>) -> Result<T, MigrateError>,
+    ) -> Result<T, MigrateError> {
+        self.run(async |host, store| Ok(work(host, store).await))?.map_err(MigrateError::Store)?
+    }
+}
+
+/// Up to where a migration has imported: what has not changed since is not looked at again, for the plugin has freed
+/// some of it and given it to others.
+#[derive(Clone, Debug, Default)]
+pub struct Mark {
+    pools: BTreeMap<String, String>,
+    reservations: u128,
+}
+
+// === impl Mark ===
+
+impl Mark {
+    fn of(left: &Left) -> Self {
+        Self {
+            pools: left.pools.iter().map(|pool| (pool.name.clone(), pool.version.clone())).collect(),
+            reservations: left.newest_reservation().max(left.before.reservations),
+        }
+    }
+}
+
+impl KubernetesStore<'_> {
+    /// All that the Go plugin has left.
+    async fn left(&self) -> Result<Left, MigrateError> {
+        let (pools, reservations) = (self.go_pools().await?, self.go_reservations().await?);
+        let held = pools.iter().flat_map(|pool| pool.allocations.iter().map(|(_, holder)| &holder.pod));
+        let named: BTreeSet<&str> =
+            held.chain(reservations.iter().map(|one| &one.holder.pod)).map(String::as_str).collect();
+        let pods = if named.is_empty() { BTreeMap::new() } else { self.pods(&named).await? };
+        let (slices, before) = (self.go_slices().await?, self.mark().await?);
+        Ok(Left { pools, reservations, slices, pods, before })
+    }
+
+    /// The pods of these names.
+    async fn pods(&self, named: &BTreeSet<&str>) -> Result<BTreeMap<String, Running>, MigrateError> {
+        let read = |pod: Value| {
+            let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let name = format!("{}/{}", text("/metadata/namespace"), text("/metadata/name"));
+            let is_named = named.contains(name.as_str());
+            is_named.then(|| (name, Running { uid: text("/metadata/uid"), node: text("/spec/nodeName") }))
+        };
+        let pods = self.all_if_defined(Resource::Pods, "", read).await?;
+        Ok(pods.unwrap_or_default().into_iter().collect())
+    }
+
+    /// What earlier migrations have imported.
+    async fn mark(&self) -> Result<Before, MigrateError> {
+        let reply = self.ask(Method::GET, Resource::ConfigMaps, Some(MARK), "", None).await?;
+        match reply.status {
+            StatusCode::NOT_FOUND => return Ok(Before::default()),
+            status if status.is_success() => {}
+            _ => return Err(refused(Resource::ConfigMaps, MARK, &reply)),
+        }
+        let unreadable = || {
+            let what = "it cannot be read; it was changed by hand: delete it only if nothing was imported yet";
+            MigrateError::Refused(format!("configmaps/{MARK}: {what}"))
+        };
+        let map: Value = serde_json::from_slice(&reply.body).map_err(|_| unreadable())?;
+        let text = |key: &str| map.pointer(key).and_then(Value::as_str).ok_or_else(unreadable);
+        Ok(Before {
+            pools: serde_json::from_str(text("/data/pools")?).map_err(|_| unreadable())?,
+            reservations: text("/data/reservations")?.parse().map_err(|_| unreadable())?,
+        })
+    }
+
+    async fn write_mark(&self, mark: &Mark) -> Result<(), MigrateError> {
+        let map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {
+                "name": MARK,
+                "annotations": {
+                    "ipam.whereabouts.dev/about": "which versions of the Go plugin's objects whereabouts migrate has \
+                                                   imported; without this it would import them again",
+                },
+            },
+            "data": { "pools": json!(mark.pools).to_string(), "reservations": mark.reservations.to_string() },
+        });
+        self.put(Resource::ConfigMaps, MARK, map).await.map(drop)
+    }
+}
