@@ -496,19 +496,16 @@ fn a_dry_run_writes_nothing() {
 #[test]
 fn addresses_of_others_are_not_taken() {
     let Some(cluster) = Cluster::start("addresses_of_others_are_not_taken", "held") else { return };
-    let (node, range) = (cluster.node("node-1"), json!({ "range": "10.10.0.0/24" }));
-    assert_eq!(node.add("mine", ("held", "mine", "u1"), &range).address(), "10.10.0.1/24");
+    let (node, range) = (cluster.node("node-1"), json!({ "range": "fd00::/64" }));
+    assert_eq!(node.add("mine", ("held", "mine", "u1"), &range).address(), "fd00::1/64");
     cluster.pod("a", "node-1");
     cluster.pod("b", "node-1");
-    cluster.pool(
-        "10.10.0.0-24",
-        "10.10.0.0/24",
-        &[("1", "sandbox-a", "held/a", "net1"), ("2", "sandbox-b", "held/b", "net1")],
-    );
-    cluster.pool("fd00---64", "fd00::/64", &[("1", "sandbox-a", "held/a", "net1")]);
+    let held = [("1", "sandbox-a", "held/a", "net1"), ("2", "sandbox-b", "held/b", "net1")];
+    cluster.pool("fd00---64", "fd00::/64", &held);
+    cluster.pool("10.10.0.0-24", "10.10.0.0/24", &held[..1]);
     let refused = cluster.migrate(&[]).ended(5);
-    assert!(refused.stderr.contains("10.10.0.1") && refused.stderr.contains("held/mine"), "{}", refused.stderr);
-    assert_eq!(cluster.used(), [("10.10.0.0/24".to_owned(), 1)], "something was imported all the same");
+    assert!(refused.stderr.contains("fd00::1") && refused.stderr.contains("held/mine"), "{}", refused.stderr);
+    assert_eq!(cluster.used(), [("fd00::/120".to_owned(), 1)], "something was imported all the same");
     // With the one that is in the way gone, the rest goes beside what has begun, and is found by its node.
     node.del("mine", &range);
     assert_eq!(cluster.migrate(&[]).ended(0).counts(), (3, 0));

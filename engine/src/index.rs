@@ -174,7 +174,7 @@ impl Index {
         self.sequence
     }
 
-    /// How often a repair has opened the space.
+    /// How often a repair has opened the space, or a migration has filled it.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch

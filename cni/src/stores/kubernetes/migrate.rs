@@ -94,7 +94,7 @@ impl KubernetesHost {
     /// # Errors
     /// [`MigrateError`] when the API server does not have it.
     pub fn raise_fence(&self) -> Result<Fence, MigrateError> {
-        self.migrating(async |store| store.raise_fence(None).await)
+        self.migrating(async |store| store.raise_fence().await)
     }
 
     /// Takes the fence away; says whether there was one.

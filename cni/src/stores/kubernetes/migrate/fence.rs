@@ -50,15 +50,10 @@ impl Leader {
 }
 
 impl KubernetesStore<'_> {
-    /// Denies writes to the Go plugin's objects in this namespace, and waits until the API server does. Only this user
-    /// may write, if anybody.
-    pub(super) async fn raise_fence(&self, user: Option<&str>) -> Result<Fence, MigrateError> {
+    /// Denies writes to the Go plugin's objects in this namespace, and waits until the API server does.
+    pub(super) async fn raise_fence(&self) -> Result<Fence, MigrateError> {
         let namespace = self.client.namespace().await.map_err(MigrateError::Refused)?;
         let name = fence_name(&namespace);
-        let expression = match user {
-            Some(user) => format!("request.userInfo.username == {}", json!(user)),
-            None => "false".to_owned(),
-        };
         let policy = json!({
             "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
             "metadata": { "name": name },
@@ -73,7 +68,7 @@ impl KubernetesStore<'_> {
                     }],
                 },
                 "validations": [{
-                    "expression": expression, "reason": "Forbidden",
+                    "expression": "false", "reason": "Forbidden",
                     "message": "the addresses are in IPSpaces and IPBlocks now (whereabouts migrate); \
                                 `whereabouts migrate --unfence` takes this fence away",
                 }],
@@ -88,9 +83,7 @@ impl KubernetesStore<'_> {
                 return Ok(Fence::Unsupported);
             }
         }
-        if user.is_none() {
-            self.wait_for_fence(&name).await?;
-        }
+        self.wait_for_fence(&name).await?;
         Ok(Fence::Raised)
     }
 
