@@ -7,13 +7,17 @@ SCHEDULES ?= 1000000
 export WHEREABOUTS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/whereabouts
 
 .DEFAULT_GOAL := help
-.PHONY: help first-address test lint deny fuzz simulate mutations bench side-by-side peers clean-peers servers clean-servers
+.PHONY: help first-address first-cluster-address test lint deny fuzz simulate mutations bench side-by-side peers clean-peers servers clean-servers
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 first-address: ## an address out of a pool that outlives the process
 	$(CARGO) run --release -p whereabouts -- allocate 10.0.0.0/24
+
+first-cluster-address: ## an address from a Kubernetes API server of its own, which ends with it
+	$(CARGO) build --release -p whereabouts
+	$(CARGO) run --release -p whereabouts-testbed --example first_cluster_address -- target/release/whereabouts
 
 test: ## all tests; what this machine cannot run is named as skipped
 	$(CARGO) test --workspace
