@@ -173,13 +173,24 @@ subjects: [{{ kind: ServiceAccount, name: go-plugin, namespace: {namespace} }}]
 
     /// `whereabouts --json migrate` by the operator.
     fn run(&self, arguments: &[&str]) -> Migrated {
+        self.run_as("--json", arguments)
+    }
+
+    /// The same without `--json`: what people read.
+    fn read(&self, arguments: &[&str]) -> String {
+        self.run_as("migrate", arguments).stdout
+    }
+
+    fn run_as(&self, first: &str, arguments: &[&str]) -> Migrated {
+        let verb: &[&str] = if first == "migrate" { &[first] } else { &[first, "migrate"] };
         let token = self.control_plane.service_account_token(self.namespace, "operator");
         let name = format!("operator-{}", self.namespace);
         let kubeconfig = self.control_plane.kubeconfig(&name, &token, self.namespace, &self.control_plane.url());
         let output = Command::new(env!("CARGO_BIN_EXE_whereabouts"))
             .env_clear()
             .env("TMPDIR", self.folder.path())
-            .args(["--json", "migrate", "--kubeconfig"])
+            .args(verb)
+            .arg("--kubeconfig")
             .arg(kubeconfig)
             .args(arguments)
             .output()
@@ -413,6 +424,18 @@ fn what_contradicts_itself_is_nobodys() {
     cluster.pool("10.10.0.0-30", "10.10.0.0/30", &[("4", "sandbox-g", "odd/g", "net1")]);
     cluster.pool("anything", "10.10.0.0/28", &[("9", "sandbox-h", "odd/h", "net1")]);
 
+    let text = cluster.read(&["--dry-run"]);
+    for line in [
+        "pool 10.10.0.0-16 (10.10.0.0/16 of the unnamed network): 6 addresses, 2 of them reserved across pools\n",
+        "10.10.0.1: quarantined: several hold it (ippools.whereabouts.cni.cncf.io/10.10.0.0-16)\n",
+        "  pod \"odd/c\", container sandbox-c, interface net1 (pool 10.10.0.0-24)\n",
+        "no address: not imported: its key \"seven\" leads to no address (ippools.whereabouts.cni.cncf.io/10.10.0.0-16)\n",
+        " --free 10.10.0.1\n",
+        "IPv4 of network (unnamed): 7 would be imported, 0 were there already\n",
+        "5 quarantined, 1 held without a pod on a node, 2 not imported\n",
+    ] {
+        assert!(text.contains(line), "no {line:?} in\n{text}");
+    }
     let migrated = cluster.migrate(&[]).ended(6);
     let found = |address: &str, fate: &str| (address.to_owned(), fate.to_owned());
     let expected = [

@@ -137,7 +137,7 @@ fn report(typed: &Migrate, kubeconfig: &Path, plan: &Plan, adopted: &[(Space, Ad
     }
     let (quarantined, held, lost) =
         (plan.count(Fate::Quarantined), plan.count(Fate::Held), plan.count(Fate::NotImported));
-    text.push_str(&format!("{quarantined} quarantined, {held} without a pod on a node, {lost} not imported\n"));
+    text.push_str(&format!("{quarantined} quarantined, {held} held without a pod on a node, {lost} not imported\n"));
     text
 }
 
