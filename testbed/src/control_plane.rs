@@ -225,7 +225,11 @@ current-context: testbed
 "#
         );
         std::fs::create_dir_all(&folder).expect("a folder in a new folder");
-        std::fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        // Another test may be reading it: what is there under the name is always whole.
+        let new = folder.join(format!("{name}-{}.new", random_hex()));
+        std::fs::write(&new, text)
+            .and_then(|()| std::fs::rename(&new, &path))
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         path
     }
 
