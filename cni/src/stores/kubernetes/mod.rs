@@ -1,6 +1,6 @@
 //! The API server of a Kubernetes cluster as a store.
 //!
-//! What it promises is in [`outcomes`]; how objects look in [`objects`]. Nothing here decides who gets an address.
+//! What it promises is in `outcomes.rs`; how objects look in `objects.rs`. Nothing here decides who gets an address.
 
 mod base85;
 mod client;
