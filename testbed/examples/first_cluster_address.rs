@@ -28,7 +28,12 @@ fn main() -> Result<(), String> {
     let mut plugin = Command::new(program)
         .env_clear()
         .envs(node.env())
-        .envs([("CNI_COMMAND", "ADD"), ("CNI_CONTAINERID", "first"), ("CNI_IFNAME", "eth0"), ("CNI_PATH", "/opt/cni/bin")])
+        .envs([
+            ("CNI_COMMAND", "ADD"),
+            ("CNI_CONTAINERID", "first"),
+            ("CNI_IFNAME", "eth0"),
+            ("CNI_PATH", "/opt/cni/bin"),
+        ])
         .env("CNI_NETNS", "/var/run/netns/first")
         .env("CNI_ARGS", "K8S_POD_NAMESPACE=default;K8S_POD_NAME=first;K8S_POD_INFRA_CONTAINER_ID=first")
         .stdin(Stdio::piped())

@@ -139,7 +139,7 @@ impl Arbiter {
         let silence = if purpose == Purpose::Assign { Duration::MAX } else { kubernetes::SILENCE };
         let mut options = OpenOptions::new(kubernetes_ledger_path(&settings.data_dir));
         options.wait = patience;
-        options.create = if purpose == Purpose::Look { Create::Never } else { Create::IfMissing };
+        options.create = Create::IfMissing;
         KubernetesHost::open(options, host::facts_of(settings, Caller::Runtime), kubeconfig, patience, silence)
     }
 
@@ -217,7 +217,7 @@ impl Arbiter {
                 }
                 Ok(leases)
             }
-            Self::Kubernetes(host) => Ok(host.ledger().leases_of(attachment)?),
+            Self::Kubernetes(host) => host.leases_of(attachment),
         }
     }
 }

@@ -185,7 +185,10 @@ impl ClusterLedger {
     /// [`StorageError`] when the ledger cannot be read.
     pub fn leases_of(&self, attachment: &Attachment) -> Result<Vec<(Address, Lease)>, StorageError> {
         self.journal.look(|tables| {
-            let held = tables.attachment(attachment)?.map(|row| row.held).unwrap_or_default();
+            let mut held = Vec::new();
+            for attachment in [attachment, &attachment.without_network()] {
+                held.extend(tables.attachment(attachment)?.into_iter().flat_map(|row| row.held));
+            }
             Ok(held.into_iter().filter_map(|held| Some((held.address(), held.lease?))).collect())
         })
     }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use whereabouts_engine::{
-    Allocate, AllocateError, Allocated, Check, CheckError, ClusterHost, ClusterLedger, Collect, Environment, HostFacts,
-    KnownStore, OpenOptions, ReadError, Reinserted, Release, ReleaseError, Released, Space, Store, Survey, Verified,
-    Want,
+    Address, Allocate, AllocateError, Allocated, Attachment, Check, CheckError, ClusterHost, ClusterLedger, Collect,
+    Environment, HostFacts, KnownStore, Lease, OpenOptions, ReadError, Reinserted, Release, ReleaseError, Released,
+    Space, Store, Survey, Verified, Want,
 };
 
 use super::super::ArbiterError;
@@ -150,6 +150,17 @@ impl KubernetesHost {
             Ok(answers)
         })?
         .map_err(ArbiterError::from)
+    }
+
+    /// What an attachment holds; a ledger that does not know it, and does not know everything, asks the cluster first.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] when the ledger, or the cluster, cannot be used.
+    pub fn leases_of(&self, attachment: &Attachment) -> Result<Vec<(Address, Lease)>, ArbiterError> {
+        if !self.ledger.knows(&attachment.container, &attachment.interface)? {
+            self.run(async |host, _| Ok(host.rebuild_if_behind().await?))??.map_err(ArbiterError::from)?;
+        }
+        Ok(self.ledger.leases_of(attachment)?)
     }
 
     /// The kubeconfig with which the ledger was used last.
