@@ -283,7 +283,14 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 break;
             }
         }
-        let superseded = self.finish(&working, &pending, &sharings)?;
+        let superseded = match self.finish(&working, &pending, &sharings) {
+            // Nobody got anything, and why is known; what was seen of the store is only good to know.
+            Err(error) if self.needs_intents() && pending.is_empty() => {
+                tracing::warn!(%error, "what was seen of the store is not remembered");
+                BTreeSet::new()
+            }
+            finished => finished?,
+        };
         let gone = pending.extract_if(.., |request| superseded.contains(&request.at));
         failed.extend(gone.map(|request| (request, AllocateError::Superseded)));
         for request in pending {
@@ -292,14 +299,21 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             }
         }
         for (request, error) in failed {
-            if request.has_intent && !matches!(error, AllocateError::Superseded) {
-                self.settle_own(request.operation).await?;
+            // What cannot be settled now is left to the DEL that follows; why there is no address is what counts.
+            if request.has_intent
+                && !matches!(error, AllocateError::Superseded)
+                && let Err(error) = self.settle_own(request.operation).await
+            {
+                tracing::warn!(%error, attachment = %request.request.attachment, "left to a later call to undo");
             }
             if let Some(answer) = answers.get_mut(request.at) {
                 *answer = Some(Err(error));
             }
         }
-        self.mark_full(working.take_unmarked()).await?;
+        // By now all answers are durable, and nobody depends on a mark.
+        if let Err(error) = self.mark_full(working.take_unmarked()).await {
+            tracing::warn!(%error, "left to a later call to mark what is full");
+        }
         Ok(())
     }
 
