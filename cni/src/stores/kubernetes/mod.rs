@@ -12,6 +12,7 @@ mod names;
 mod objects;
 mod outcomes;
 mod patience;
+mod reading;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -29,12 +30,13 @@ use whereabouts_engine::{
 pub use self::cluster::{KubernetesHost, Opened, SILENCE};
 pub use self::migrate::{Fate, Fence, Finding, Freed, MigrateError, Plan, PlannedPool};
 pub use self::objects::{IPBlock, IPBlockSpec, IPSpace, IPSpaceSpec};
+pub use self::reading::read_object;
 
 use self::client::{Call, Client, Reply, Resource};
-use self::data::{ClusterId, DataError};
+use self::data::ClusterId;
 use self::objects::FamilyName;
-use self::outcomes::Metadata;
 use self::patience::Patience;
+use self::reading::{Got, object_name, unsound};
 
 /// The label that names the space of a block.
 const SPACE_LABEL: &str = "ipam.whereabouts.dev/space";
@@ -66,13 +68,6 @@ struct KubernetesStore<'a> {
     is_confirmed: Cell<bool>,
     /// The cluster that was reached, when it was another one.
     other: RefCell<Option<ClusterId>>,
-}
-
-/// An object as it is read.
-#[derive(Debug, Deserialize)]
-struct Got<S> {
-    metadata: Metadata,
-    spec: S,
 }
 
 #[derive(Debug, Deserialize)]
@@ -197,29 +192,6 @@ impl<'a> KubernetesStore<'a> {
         Ok(self.all(Resource::Nodes, "").await?.into_iter().filter_map(name).collect())
     }
 
-    /// The record in a field `data`.
-    fn record(&self, resource: Resource, name: &str, field: &str) -> Result<Vec<u8>, ReadError> {
-        data::read(self.cluster, field).map_err(|error| match error {
-            DataError::Unsound(reason) => unsound(resource, name, reason),
-            DataError::Foreign(of) => ReadError::Foreign {
-                object: object_name(resource, name),
-                reason: format!("it was written for the cluster {of}, and this is {}", self.cluster),
-            },
-        })
-    }
-
-    fn to_block(&self, id: &BlockId, got: Got<IPBlockSpec>) -> Result<Stored<Block>, ReadError> {
-        let name = names::of_block(id);
-        let wrong = |reason: String| unsound(Resource::Blocks, &name, reason);
-        let claimed = got.spec.id().map_err(wrong)?;
-        if claimed != *id || got.metadata.name != name {
-            return Err(wrong(format!("it says to be block {claimed}, which has another name")));
-        }
-        let record = self.record(Resource::Blocks, &name, &got.spec.data)?;
-        let object = Block::from_record(id, &record).map_err(|error| wrong(error.to_string()))?;
-        Ok(Stored { version: got.metadata.version(), identity: got.metadata.identity(), object })
-    }
-
     /// The object that is put in place of a version.
     fn body(&self, swap: &Swap, name: &str) -> Result<Vec<u8>, String> {
         let mut metadata = serde_json::Map::from_iter([("name".to_owned(), json!(name))]);
@@ -293,20 +265,13 @@ impl Store for KubernetesStore<'_> {
 
     async fn read_index(&self, space: &Space) -> Result<Option<Stored<Index>>, ReadError> {
         let name = names::of_space(space);
-        let Some(got) = self.object::<IPSpaceSpec>(Resource::Spaces, &name).await? else { return Ok(None) };
-        let wrong = |reason: String| unsound(Resource::Spaces, &name, reason);
-        let claimed = got.spec.space().map_err(wrong)?;
-        if claimed != *space {
-            return Err(wrong(format!("it says to be the index of {claimed}, which has another name")));
-        }
-        let record = self.record(Resource::Spaces, &name, &got.spec.data)?;
-        let object = Index::from_record(space, &record).map_err(|error| wrong(error.to_string()))?;
-        Ok(Some(Stored { version: got.metadata.version(), identity: got.metadata.identity(), object }))
+        let got = self.object::<IPSpaceSpec>(Resource::Spaces, &name).await?;
+        got.map(|got| reading::index(self.cluster, space, got)).transpose()
     }
 
     async fn read_block(&self, block: &BlockId) -> Result<Option<Stored<Block>>, ReadError> {
         let got = self.object::<IPBlockSpec>(Resource::Blocks, &names::of_block(block)).await?;
-        got.map(|got| self.to_block(block, got)).transpose()
+        got.map(|got| reading::block(self.cluster, block, got)).transpose()
     }
 
     async fn swap(&self, swaps: Vec<Swap>) -> Vec<Outcome> {
@@ -330,7 +295,7 @@ impl Store for KubernetesStore<'_> {
             if id.space != *space {
                 return Err(wrong(format!("it says to be block {id}, and its label names {space}")));
             }
-            blocks.push((id.number, self.to_block(&id, got)));
+            blocks.push((id.number, reading::block(self.cluster, &id, got)));
         }
         blocks.sort_by_key(|(number, _)| *number);
         Ok(blocks)
@@ -363,15 +328,6 @@ impl Store for KubernetesStore<'_> {
         self.is_confirmed.set(true);
         Ok(())
     }
-}
-
-/// As `kubectl get` takes it.
-fn object_name(resource: Resource, name: &str) -> String {
-    format!("{}/{name}", resource.plural())
-}
-
-fn unsound(resource: Resource, name: &str, reason: String) -> ReadError {
-    ReadError::Unsound { object: object_name(resource, name), reason }
 }
 
 // === impl IPBlockSpec ===
