@@ -42,10 +42,9 @@ fn main() -> Result<(), String> {
     let written = plugin.stdin.take().map(|mut stdin| stdin.write_all(configuration.as_bytes()));
     written.transpose().map_err(|error| error.to_string())?;
     let exit = plugin.wait().map_err(|error| error.to_string())?;
-    println!();
     if !exit.success() {
         return Err(format!("the plugin ended with {exit}"));
     }
-    print!("{}", control_plane.kubectl_ok(&["get", "ipspaces,ipblocks", "--all-namespaces"]));
-    Ok(())
+    let objects = control_plane.kubectl_ok(&["get", "ipspaces,ipblocks", "--all-namespaces"]);
+    std::io::stdout().write_all(format!("\n{objects}").as_bytes()).map_err(|error| error.to_string())
 }
