@@ -615,7 +615,7 @@ fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// 128 random bits: a secret from other users of the machine, or a machine's id.
+/// 128 random bits: a secret from other users of the machine, or a name that nobody else has.
 pub(crate) fn random_hex() -> String {
     let mut bytes = [0_u8; 16];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).expect("the kernel has randomness");

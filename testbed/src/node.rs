@@ -6,13 +6,11 @@ use std::path::PathBuf;
 use crate::ControlPlane;
 use crate::control_plane::random_hex;
 
-/// A node without a kubelet: a host's name, identity and ledger, and a way to the cluster.
+/// A node without a kubelet: a host's name and ledger, and a way to the cluster.
 #[derive(Debug, Clone)]
 pub struct SimulatedNode {
     /// The name of the Node that it would be.
     pub name: String,
-    /// What `/etc/machine-id` would hold.
-    pub machine_id: String,
     /// Where the ledger is. The folder is there, empty, and goes with the control plane.
     pub data_dir: PathBuf,
     /// With a token of the service account that this node alone has.
@@ -31,11 +29,11 @@ impl SimulatedNode {
         control_plane.ensure_service_account(namespace, account);
         let token = control_plane.service_account_token(namespace, account);
         // Several tests that share a control plane may have nodes of the same name.
-        let machine_id = random_hex();
-        let data_dir = control_plane.folder().join("nodes").join(format!("{name}-{machine_id}"));
+        let unique = format!("{name}-{}", random_hex());
+        let data_dir = control_plane.folder().join("nodes").join(&unique);
         std::fs::create_dir_all(&data_dir).expect("a folder in a new folder");
-        let kubeconfig = control_plane.kubeconfig(&format!("{name}-{machine_id}"), &token, namespace, server_url);
-        Self { name: name.to_owned(), machine_id, data_dir, kubeconfig }
+        let kubeconfig = control_plane.kubeconfig(&unique, &token, namespace, server_url);
+        Self { name: name.to_owned(), data_dir, kubeconfig }
     }
 
     /// The environment by which the plugin takes itself to be on this node. The kubeconfig is not in it: the network
@@ -44,7 +42,6 @@ impl SimulatedNode {
         vec![
             ("WHEREABOUTS_DATA_DIR".to_owned(), self.data_dir.clone().into()),
             ("NODENAME".to_owned(), self.name.clone().into()),
-            ("WHEREABOUTS_MACHINE_ID".to_owned(), self.machine_id.clone().into()),
         ]
     }
 }
