@@ -285,7 +285,8 @@ current-context: testbed
         self.request_as(&self.admin_token, method, path, body)
     }
 
-    /// The same for the bearer of this token.
+    /// The same for the bearer of this token. A server that asks for a moment (429), as it does after it was started, is
+    /// given it.
     ///
     /// # Errors
     ///
@@ -298,8 +299,15 @@ current-context: testbed
         body: Option<&Value>,
     ) -> Result<(u16, Value), String> {
         let body = body.map_or_else(String::new, ToString::to_string);
-        let answer = self.asker.send(method, &format!("{}{path}", self.url()), token, body, REQUEST_TIMEOUT);
-        answer.map(|(status, body)| (status, serde_json::from_str(&body).unwrap_or(Value::String(body))))
+        let url = format!("{}{path}", self.url());
+        let started = Instant::now();
+        loop {
+            match self.asker.send(method, &url, token, body.clone(), REQUEST_TIMEOUT) {
+                Ok((429, _)) if started.elapsed() < REQUEST_TIMEOUT => std::thread::sleep(BETWEEN_QUESTIONS),
+                Ok((status, body)) => return Ok((status, serde_json::from_str(&body).unwrap_or(Value::String(body)))),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// The object or the list at this path, unless there is none.
