@@ -86,7 +86,9 @@ impl From<ArbiterError> for Failure {
         match error {
             ArbiterError::Ledger(error) => error.into(),
             ArbiterError::Store(error @ ReadError::Unavailable { .. }) => Self::new(Exit::Busy, error),
-            ArbiterError::Store(error) => Self::new(Exit::Unsound, error),
+            ArbiterError::Store(error @ (ReadError::Unsound { .. } | ReadError::Foreign { .. })) => {
+                Self::new(Exit::Unsound, error)
+            }
             error => Self::new(Exit::Failure, error),
         }
     }

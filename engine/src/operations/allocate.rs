@@ -122,6 +122,12 @@ pub enum AllocateError {
         /// What was in the way.
         reason: String,
     },
+    /// The store would not have the change, and will not have it when it is asked again either.
+    #[error("the store does not take the change: {reason}")]
+    Rejected {
+        /// What the store says, for people.
+        reason: String,
+    },
     /// Another call of the same attachment settled this one as dead.
     #[error("another call for the same container and interface has taken over; try again")]
     Superseded,
@@ -256,7 +262,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                     continue;
                 }
             }
-            let Swapped { refused, in_doubt, mut unknown } = working.swap_changed().await;
+            let Swapped { refused, in_doubt, rejected, mut unknown } = working.swap_changed().await;
             if !self.needs_intents()
                 && let Some((_, error)) = unknown.pop_first()
             {
@@ -266,7 +272,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 request.mark_landed(|block| !refused.contains(block) && !unknown.contains_key(block));
             }
             self.keep_in_doubt(&mut working, in_doubt, &mut unknown).await;
-            self.look_for_landed(&mut working, &mut pending, &refused, &mut unknown).await;
+            self.look_for_landed(&mut working, &mut pending, &refused, &rejected, &mut unknown).await;
             for request in pending.extract_if(.., |request| request.unknown(&unknown).is_some()) {
                 let error = request.unknown(&unknown).cloned().unwrap_or(AllocateError::Superseded);
                 failed.push((request, error));
@@ -616,6 +622,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         working: &mut Working<'_, '_, S, J, E>,
         pending: &mut [Pending<'_>],
         refused: &[BlockId],
+        rejected: &BTreeMap<BlockId, String>,
         unknown: &mut BTreeMap<BlockId, AllocateError>,
     ) {
         for id in refused {
@@ -638,6 +645,8 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                     let found = block.get(placed.offset);
                     if found.is_some_and(|lease| lease.operation == request.operation) {
                         placed.landed = true;
+                    } else if let Some(reason) = rejected.get(id) {
+                        unknown.insert(id.clone(), AllocateError::Rejected { reason: reason.clone() });
                     } else {
                         *place = None;
                     }

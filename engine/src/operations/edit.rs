@@ -11,7 +11,7 @@ use crate::lease::{Lease, OperationId};
 use crate::ledger::Journal;
 use crate::offset::Offset;
 use crate::space::BlockId;
-use crate::store::{Object, Outcome, Store, Swap, Version};
+use crate::store::{Object, Outcome, ReadError, Store, Swap, Version};
 
 /// A change of one block.
 #[derive(Clone, Debug)]
@@ -55,12 +55,24 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             let mut sent: Vec<(BlockId, Edited)> = Vec::new();
             let mut open: BTreeMap<BlockId, String> = BTreeMap::new();
             for (id, edits) in &edits {
+                let mut put_off = |error: ReadError| match error {
+                    ReadError::Unavailable { .. } => drop(open.insert(id.clone(), error.to_string())),
+                    // It does not get better by waiting.
+                    _ => drop(edited.insert(id.clone(), Edited::Open { reason: error.to_string() })),
+                };
                 let stored = match self.store.read_block(id).await {
                     Ok(Some(stored)) => stored,
                     Ok(None) => {
-                        if let Err(reason) = self.may_be_absent(id).await {
-                            open.insert(id.clone(), reason);
-                            continue;
+                        match self.must_be_there(id).await {
+                            Ok(None) => {}
+                            Ok(Some(reason)) => {
+                                edited.insert(id.clone(), Edited::Open { reason });
+                                continue;
+                            }
+                            Err(error) => {
+                                put_off(error);
+                                continue;
+                            }
                         }
                         let untouched = Edited::untouched(uncertain.contains(id));
                         match edit_absent(id, edits) {
@@ -74,7 +86,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                         continue;
                     }
                     Err(error) => {
-                        open.insert(id.clone(), error.to_string());
+                        put_off(error);
                         continue;
                     }
                 };
@@ -105,6 +117,8 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 match outcome {
                     Outcome::Accepted { .. } => drop(edited.insert(id, result)),
                     Outcome::Refused => drop(open.insert(id, "other writers were faster".to_owned())),
+                    // Another attempt would fare no better, so it is left to a later call at once.
+                    Outcome::Rejected { reason } => drop(edited.insert(id, Edited::Open { reason })),
                     Outcome::Unknown { reason } => {
                         uncertain.insert(id.clone());
                         open.insert(id, reason);
@@ -125,17 +139,17 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         }
     }
 
-    /// Absent is not free: a block that is listed has been lost, and is not made anew behind the back of a repair.
-    async fn may_be_absent(&self, id: &BlockId) -> Result<(), String> {
-        match self.store.read_index(&id.space).await {
-            Ok(Some(index)) if index.object.frozen().is_some() => {
-                Err(format!("{} is frozen; run `whereabouts repair`", id.space))
+    /// Why a block that is absent has been lost, if it has. Absent is not free: one that is listed is not made anew behind
+    /// the back of a repair; and in another store than the ledger's, it says nothing.
+    async fn must_be_there(&self, id: &BlockId) -> Result<Option<String>, ReadError> {
+        match self.store.read_index(&id.space).await? {
+            Some(index) if index.object.frozen().is_some() => {
+                Ok(Some(format!("{} is frozen; run `whereabouts repair`", id.space)))
             }
-            Ok(Some(index)) if index.object.existing().contains(id.number) => {
-                Err(format!("block {id} is listed in the index and gone; run `whereabouts repair`"))
+            Some(index) if index.object.existing().contains(id.number) => {
+                Ok(Some(format!("block {id} is listed in the index and gone; run `whereabouts repair`")))
             }
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.to_string()),
+            _ => Ok(self.store.confirm().await.err().map(|error| error.to_string())),
         }
     }
 

@@ -248,7 +248,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         match self.swap_one(Swap { expected, object }).await {
             Outcome::Accepted { version, .. } => Ok(version),
             Outcome::Refused => Err("other writers were faster".to_owned()),
-            Outcome::Unknown { reason } => Err(reason),
+            Outcome::Rejected { reason } | Outcome::Unknown { reason } => Err(reason),
         }
     }
 }

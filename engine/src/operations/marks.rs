@@ -100,6 +100,8 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         let swap = Swap { expected: stored.version, object: Object::Index(space.clone(), index) };
         match self.swap_one(swap).await {
             Outcome::Accepted { .. } => Some(true),
+            // An attempt before it may still be on its way, so this is not certain.
+            Outcome::Rejected { .. } => Some(false),
             // A lost mark must be known to be dead before it is rechecked, so it is repeated as it was.
             Outcome::Refused | Outcome::Unknown { .. } => None,
         }

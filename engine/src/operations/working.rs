@@ -54,6 +54,8 @@ pub(super) struct Swapped {
     /// Of those, the ones of which an attempt before may still be on its way, with the version that it expects: a
     /// store may refuse an attempt though the version has not moved.
     pub(super) in_doubt: BTreeMap<BlockId, Version>,
+    /// Of those, the ones that the store would not have again either, and why.
+    pub(super) rejected: BTreeMap<BlockId, String>,
     /// The blocks of which nobody could say anything until the deadline, and why.
     pub(super) unknown: BTreeMap<BlockId, AllocateError>,
 }
@@ -281,6 +283,7 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
                 // Somebody else made it, or the store would not have it; what is not there must not be listed.
                 Outcome::Refused if self.host.store.read_block(id).await?.is_some() => break,
                 Outcome::Refused => format!("the store does not let block {id} be made"),
+                Outcome::Rejected { reason } => return Err(AllocateError::Rejected { reason }),
                 Outcome::Unknown { reason } => reason,
             };
             if !backoff.pause(self.host.environment).await {
@@ -324,6 +327,10 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
                         return Ok(());
                     }
                     Outcome::Refused => "other writers of the index were faster".to_owned(),
+                    Outcome::Rejected { reason } => {
+                        self.indexes.remove(&id.space);
+                        return Err(AllocateError::Rejected { reason });
+                    }
                     Outcome::Unknown { reason } => reason,
                 };
             self.indexes.remove(&id.space);
@@ -370,10 +377,13 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
                     self.accepted(&swap.object, version, identity);
                     false
                 }
-                Some(Outcome::Refused) => {
+                Some(refused @ (Outcome::Refused | Outcome::Rejected { .. })) => {
                     let id = self.forget(&swap.object);
                     if let Some(id) = id.as_ref().filter(|id| was_unknown.contains(*id)) {
                         swapped.in_doubt.insert(id.clone(), swap.expected.clone());
+                    }
+                    if let Outcome::Rejected { reason } = refused {
+                        swapped.rejected.extend(id.clone().map(|id| (id, reason)));
                     }
                     swapped.refused.extend(id);
                     false

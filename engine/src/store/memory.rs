@@ -35,7 +35,7 @@ pub struct Faults {
     pub lost_reply: u64,
     /// A swap gets no answer, and may land later.
     pub late: u64,
-    /// A swap is refused although its version is right.
+    /// A swap is refused or rejected although its version is right.
     pub refused: u64,
 }
 
@@ -437,7 +437,9 @@ impl Client {
         }
         if self.store.chance(faults.refused) && self.store.state.borrow_mut().refuse(request) {
             yield_once().await;
-            return vec![Outcome::Refused; n];
+            // One half each, of which no seed takes notice.
+            let rejected = Outcome::Rejected { reason: "the store would not have it".to_owned() };
+            return vec![if request.is_multiple_of(2) { rejected } else { Outcome::Refused }; n];
         }
         let outcomes = self.store.state.borrow_mut().carry_out(request);
         yield_once().await;

@@ -10,8 +10,8 @@
 //! 2. A swap whose `expected` version is not the current one changes nothing, now or later.
 //! 3. A version never comes back: once it has moved, a swap that expects the old one can never be accepted.
 //!    Creating is a swap that expects [`Version::absent`].
-//! 4. [`Outcome::Accepted`] and [`Outcome::Refused`] are the truth. Whatever is not known for certain is
-//!    [`Outcome::Unknown`], and may land at any later moment for as long as its version has not moved.
+//! 4. [`Outcome::Accepted`], [`Outcome::Refused`] and [`Outcome::Rejected`] are the truth. Whatever is not known for
+//!    certain is [`Outcome::Unknown`], and may land at any later moment for as long as its version has not moved.
 //! 5. With [`Promises::several_at_once`], the swaps of one call are all accepted or all refused.
 
 pub(crate) mod local;
@@ -70,8 +70,14 @@ pub enum Outcome {
         /// The object's identity: see [`Stored::identity`].
         identity: Vec<u8>,
     },
-    /// It changed nothing and never will: the version has moved, or the store rejected it for good.
+    /// It changed nothing and never will: the version has moved, so that another attempt may succeed.
     Refused,
+    /// It changed nothing and never will, and neither would another attempt, though the version may be the right one: a
+    /// right is missing, or the store has a rule against it.
+    Rejected {
+        /// What the store says, for people.
+        reason: String,
+    },
     /// Nobody can say: the reply was lost, or the store broke down. It may still land for as long as the version
     /// has not moved.
     Unknown {
@@ -98,6 +104,12 @@ pub enum ReadError {
     #[error("the store cannot be read: {reason}")]
     Unavailable {
         /// What went wrong, for people.
+        reason: String,
+    },
+    /// The store does not let it be read, and will not when it is asked again either.
+    #[error("the store cannot be read: {reason}")]
+    Rejected {
+        /// What the store says, for people.
         reason: String,
     },
     /// What was read is no sound object. It is never overwritten.

@@ -108,14 +108,15 @@ fn undefined(resource: Resource) -> String {
 
 /// A read that was answered, but not with what was asked for.
 fn turned_away(resource: Resource, reply: &Reply) -> ReadError {
-    unavailable(match reply.status {
+    let reason = match reply.status {
         StatusCode::NOT_FOUND => undefined(resource),
         StatusCode::FORBIDDEN if resource == Resource::Nodes => {
             format!("{}; use the kubeconfig of an administrator", reply.reason())
         }
-        StatusCode::FORBIDDEN => format!("{}; grant the rights in deploy/kubernetes/rbac.yaml", reply.reason()),
+        StatusCode::FORBIDDEN => format!("{}; {}", reply.reason(), outcomes::GRANT),
         _ => reply.reason(),
-    })
+    };
+    ReadError::Rejected { reason }
 }
 
 // === impl KubernetesStore ===

@@ -4,8 +4,8 @@
 //! |---|---|---|
 //! | 200, 201 | accepted | it is in etcd |
 //! | 409 Conflict, AlreadyExists | refused | the version or the UID is another one, or the name is taken |
-//! | 404 on a PUT | refused | the object is gone, and its version with it |
-//! | 400, 403, 405, 413, 415, 422 and every other 4xx | refused | it was turned away before it was stored |
+//! | 404, 410 | refused | the object is gone, and its version with it; or, on a POST, the definition, which the next read tells |
+//! | 400, 403, 405, 413, 415, 422 and every other 4xx | rejected | it was turned away before it was stored, as the next one would be |
 //! | 401 | unknown | the token is read again, and the same write repeated |
 //! | 408, 429 | unknown | it is to be repeated, after Retry-After where the server says so |
 //! | 5xx | unknown | the server may have broken down on the way back from etcd |
@@ -17,6 +17,9 @@ use serde::Deserialize;
 use whereabouts_engine::{Outcome, Version};
 
 use super::client::{Reply, Silence};
+
+/// The cure for a missing right.
+pub(super) const GRANT: &str = "grant the rights in deploy/kubernetes/rbac.yaml";
 
 /// The metadata of an object that count.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -68,8 +71,13 @@ pub(super) fn of_write(reply: Result<Reply, Silence>) -> Outcome {
             _ => Outcome::Unknown { reason: "the API server's answer to a write cannot be read".to_owned() },
         };
     }
-    let is_for_good = reply.status.is_client_error() && !reply.is_passing() && reply.status != StatusCode::UNAUTHORIZED;
-    if is_for_good { Outcome::Refused } else { Outcome::Unknown { reason: reply.reason() } }
+    match reply.status {
+        StatusCode::CONFLICT | StatusCode::NOT_FOUND | StatusCode::GONE => Outcome::Refused,
+        StatusCode::UNAUTHORIZED => Outcome::Unknown { reason: reply.reason() },
+        StatusCode::FORBIDDEN => Outcome::Rejected { reason: format!("{}; {GRANT}", reply.reason()) },
+        status if status.is_client_error() && !reply.is_passing() => Outcome::Rejected { reason: reply.reason() },
+        _ => Outcome::Unknown { reason: reply.reason() },
+    }
 }
 
 #[cfg(test)]
@@ -89,9 +97,12 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_turned_away_for_good_is_refused() {
-        for status in [400, 403, 404, 405, 409, 410, 413, 415, 422] {
+    fn only_what_was_turned_away_for_good_is_refused_or_rejected() {
+        for status in [404, 409, 410] {
             assert_eq!(of_write(reply(status, "")), Outcome::Refused, "{status}");
+        }
+        for status in [400, 403, 405, 413, 415, 422] {
+            assert!(matches!(of_write(reply(status, "")), Outcome::Rejected { .. }), "{status}");
         }
         for status in [200, 201, 301, 401, 408, 429, 500, 502, 503, 504] {
             assert!(matches!(of_write(reply(status, "{}")), Outcome::Unknown { .. }), "{status}");
