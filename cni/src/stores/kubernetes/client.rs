@@ -175,6 +175,11 @@ impl Reply {
         }
     }
 
+    /// Whether the same request would be answered in the same way, for all that this host can tell.
+    fn is_final(&self) -> bool {
+        !self.is_passing() && self.status != StatusCode::UNAUTHORIZED
+    }
+
     /// Whether the same request may be answered otherwise in a moment.
     pub(super) fn is_passing(&self) -> bool {
         let status = self.status;
@@ -217,7 +222,7 @@ impl<'a> Client<'a> {
         loop {
             let reply = self.send(call).await;
             let (reason, wait) = match reply {
-                Ok(reply) if !reply.is_passing() && reply.status != StatusCode::UNAUTHORIZED => return Ok(reply),
+                Ok(reply) if reply.is_final() => return Ok(reply),
                 Ok(reply) => (reply.reason(), reply.retry_after),
                 Err(reason) => (reason, None),
             };
@@ -240,7 +245,9 @@ impl<'a> Client<'a> {
         let answered = tokio::time::timeout(self.patience.left().min(LONGEST_REQUEST), self.exchange(call)).await;
         let answered = answered.unwrap_or_else(|_| Err("the API server did not answer in time".to_owned()));
         match &answered {
-            Ok(_) => self.patience.note_answer(),
+            Ok(reply) if reply.is_final() => self.patience.note_answer(),
+            // A server that only says that it cannot answer is not waited for any longer than a silent one.
+            Ok(_) => self.patience.note_silence(),
             Err(reason) => {
                 tracing::debug!(%reason, method = %call.method, name = call.name, "no answer");
                 self.patience.note_silence();

@@ -42,12 +42,12 @@ impl Patience {
         self.deadline.get().saturating_duration_since(Instant::now())
     }
 
-    /// The API server has answered something.
+    /// The API server has answered a question.
     pub(super) fn note_answer(&self) {
         self.has_answered.set(true);
     }
 
-    /// A request got no answer.
+    /// A request got no answer, or none that is one.
     pub(super) fn note_silence(&self) {
         if !self.has_answered.get() && Instant::now() >= self.silent_until.get() {
             self.deadline.set(Instant::now());
