@@ -89,6 +89,7 @@ impl KubernetesHost {
     pub fn allocate(&self, requests: &[Allocate]) -> Result<Vec<Result<Vec<Allocated>, AllocateError>>, ArbiterError> {
         let all = |error: &ReadError| vec![Err(AllocateError::Store(error.clone())); requests.len()];
         self.run(async |host, store| {
+            self.remember_kubeconfig()?;
             host.carry_out_spooled().await?;
             for space in requests.iter().flat_map(|request| &request.wants).map(Want::space) {
                 match self.may_begin(&host, store, &space).await? {
@@ -312,6 +313,16 @@ impl KubernetesHost {
                 }
             }
         })
+    }
+
+    /// A DEL may come without a configuration, and then goes where the last ADD went.
+    fn remember_kubeconfig(&self) -> Result<(), ArbiterError> {
+        let Some(known) = self.ledger.store()? else { return Ok(()) };
+        let address = self.kubeconfig.display().to_string();
+        if *known.address != *address {
+            self.ledger.set_store(&KnownStore { address: address.into(), ..known })?;
+        }
+        Ok(())
     }
 
     fn known(&self, cluster: ClusterId) -> KnownStore {

@@ -150,7 +150,7 @@ impl<'a> KubernetesStore<'a> {
     /// Reads all objects of a kind.
     async fn all(&self, resource: Resource, selector: &str) -> Result<Vec<Value>, ReadError> {
         let items = self.all_if_defined(resource, selector, Some).await?;
-        items.ok_or_else(|| unavailable(undefined(resource)))
+        items.ok_or_else(|| ReadError::Rejected { reason: undefined(resource) })
     }
 
     /// Reads all objects of a kind, page by page, and keeps what is made of each; `None` where the kind is not defined.
@@ -191,6 +191,17 @@ impl<'a> KubernetesStore<'a> {
     async fn nodes(&self) -> Result<BTreeSet<String>, ReadError> {
         let name = |node: Value| Some(node.pointer("/metadata/name")?.as_str()?.to_owned());
         Ok(self.all(Resource::Nodes, "").await?.into_iter().filter_map(name).collect())
+    }
+
+    /// Foreign, an object was copied here; or it is the whole cluster that is another one than the ledger's, which must be
+    /// known before anything is made of it.
+    async fn judged<T>(&self, read: Result<T, ReadError>) -> Result<T, ReadError> {
+        if matches!(read, Err(ReadError::Foreign { .. }))
+            && let Err(error) = self.confirm().await
+        {
+            tracing::warn!(%error, "an object of another cluster");
+        }
+        read
     }
 
     /// The object that is put in place of a version.
@@ -267,12 +278,12 @@ impl Store for KubernetesStore<'_> {
     async fn read_index(&self, space: &Space) -> Result<Option<Stored<Index>>, ReadError> {
         let name = names::of_space(space);
         let got = self.object::<IPSpaceSpec>(Resource::Spaces, &name).await?;
-        got.map(|got| reading::index(self.cluster, space, got)).transpose()
+        self.judged(got.map(|got| reading::index(self.cluster, space, got)).transpose()).await
     }
 
     async fn read_block(&self, block: &BlockId) -> Result<Option<Stored<Block>>, ReadError> {
         let got = self.object::<IPBlockSpec>(Resource::Blocks, &names::of_block(block)).await?;
-        got.map(|got| reading::block(self.cluster, block, got)).transpose()
+        self.judged(got.map(|got| reading::block(self.cluster, block, got)).transpose()).await
     }
 
     async fn swap(&self, swaps: Vec<Swap>) -> Vec<Outcome> {
