@@ -1,0 +1,425 @@
+//! A cluster that is away, put back to an older state, robbed of its objects, or another one than before: nobody gets
+//! an address twice, DEL succeeds, and `whereabouts repair` brings back what was lost.
+//!
+//! The tests take turns on one control plane: each does something to it that others would notice.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    dead_code,
+    reason = "a story that cannot go on fails"
+)]
+
+#[path = "support/cluster.rs"]
+mod cluster;
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::skip;
+use whereabouts_testbed::{ControlPlane, Fault, Rule};
+
+use cluster::{
+    ACCOUNT, BLOCKS, Node, SPACES, Truth, assert_held, fails, held, manifests, objects, only_block, pack, unpack,
+    wait_until,
+};
+
+/// The control plane of all tests of this file, for one of them at a time.
+fn alone(test: &str) -> Option<MutexGuard<'static, ControlPlane>> {
+    static ALONE: OnceLock<Result<Mutex<ControlPlane>, String>> = OnceLock::new();
+    let control_plane = ALONE.get_or_init(|| cluster::start().map(Mutex::new));
+    // A test that failed leaves a control plane that the others can still use, if what it made is taken away.
+    let control_plane = control_plane.as_ref().map(|alone| alone.lock().unwrap_or_else(PoisonError::into_inner));
+    let control_plane = control_plane.map_err(|error| skip::skip(test, error)).ok()?;
+    for collection in ["/api/v1/nodes", BLOCKS, SPACES] {
+        control_plane.delete(collection);
+    }
+    Some(control_plane)
+}
+
+/// A node of which the cluster knows.
+fn node(control_plane: &ControlPlane, name: &str, network: &str) -> Node {
+    let node = Node::new(control_plane, name, network);
+    control_plane.create_node(&node.simulated.name);
+    node
+}
+
+/// Two nodes of one network.
+fn two_nodes(control_plane: &ControlPlane, network: &str) -> [Node; 2] {
+    [node(control_plane, "one", network), node(control_plane, "two", network)]
+}
+
+#[track_caller]
+fn is_frozen(node: &Node, range: &str) {
+    fails(&node.add("while-frozen", &node.range(range)), 5, &["frozen", "whereabouts repair"]);
+}
+
+fn frozen_column(control_plane: &ControlPlane, network: &str) -> Vec<String> {
+    let spaces = objects(control_plane, SPACES, network);
+    spaces.iter().filter_map(|space| Some(space["spec"]["frozen"].as_str()?.to_owned())).collect()
+}
+
+// === Away ===
+
+#[test]
+fn while_the_api_server_is_away_del_succeeds_and_add_says_try_again() {
+    let Some(control_plane) = alone("while_the_api_server_is_away_del_succeeds_and_add_says_try_again") else { return };
+    let network = "away";
+    let node = Node::new(&control_plane, "one", network);
+    let config = node.config(json!({ "range": "10.30.0.0/24", "deadline": 3 }));
+    let added = node.add("c1", &config);
+    node.add("c2", &config).ok();
+    control_plane.kill_apiserver();
+
+    let started = Instant::now();
+    node.del("c1", &node.range("10.30.0.0/24")).ok();
+    assert!(started.elapsed() < Duration::from_secs(5), "DEL took {:?}", started.elapsed());
+    let started = Instant::now();
+    fails(&node.add("c3", &config), 11, &["cannot be reached", "kubeconfigs"]);
+    assert!(started.elapsed() < Duration::from_secs(5), "a deadline of 3 s was over after {:?}", started.elapsed());
+    node.status(&config).ok();
+    // One that comes without a configuration is queued as well.
+    node.call("DEL", "c2").stdin_bytes("").run().ok();
+    fails(&node.check("c1", &config, added.ok()), 102, &["10.30.0.1"]);
+
+    control_plane.start_apiserver();
+    assert_held(&control_plane, network, &[("10.30.0.1", "c1"), ("10.30.0.2", "c2")]);
+    wait_until("the next call carries out what was queued", || {
+        node.del("nobody", &config).ok();
+        held(&control_plane, network).is_empty()
+    });
+    assert_eq!(node.add("c4", &config).address(), "10.30.0.1/24");
+}
+
+#[test]
+fn a_server_that_has_stopped_keeps_nobody_longer_than_allowed() {
+    let Some(control_plane) = alone("a_server_that_has_stopped_keeps_nobody_longer_than_allowed") else { return };
+    let network = "stopped";
+    let node = Node::new(&control_plane, "one", network);
+    let config = node.config(json!({ "range": "10.31.0.0/24", "deadline": 3 }));
+    node.add("c1", &config).ok();
+    control_plane.pause_apiserver();
+    let started = Instant::now();
+    fails(&node.add("c2", &config), 11, &["did not answer in time"]);
+    node.del("c1", &config).ok();
+    assert!(started.elapsed() < Duration::from_secs(9), "ADD and DEL took {:?}", started.elapsed());
+    control_plane.resume_apiserver();
+    wait_until("the next call carries out what was queued", || {
+        node.del("nobody", &config).ok();
+        held(&control_plane, network).is_empty()
+    });
+}
+
+// === Older, or robbed ===
+
+#[test]
+fn a_block_that_was_deleted_is_put_back_by_the_nodes() {
+    let Some(control_plane) = alone("a_block_that_was_deleted_is_put_back_by_the_nodes") else { return };
+    let (network, range) = ("deleted-block", "10.32.0.0/24");
+    let [one, two] = two_nodes(&control_plane, network);
+    for (node, container) in [(&one, "a"), (&two, "b"), (&one, "c"), (&two, "d")] {
+        node.add(container, &node.range(range)).ok();
+    }
+    control_plane.delete(&only_block(&control_plane, network));
+    for node in [&one, &two] {
+        is_frozen(node, range);
+    }
+    let frozen = frozen_column(&control_plane, network);
+    assert!(matches!(frozen.as_slice(), [reason] if reason.contains("gone")), "{frozen:?}");
+    let stranger = Node::new(&control_plane, "three", network);
+    is_frozen(&stranger, range);
+    let started = Instant::now();
+    two.del("d", &two.range(range)).ok();
+    assert!(started.elapsed() < Duration::from_secs(5), "DEL took {:?}", started.elapsed());
+
+    assert!(one.repair().contains("put back 10.32.0.1"), "what one holds");
+    let admin = cluster::admin(&control_plane);
+    let open = one.command(&["repair", "--open", "--kubeconfig", admin.to_str().unwrap()]);
+    assert_eq!(open.status.code(), Some(6), "{open:?}");
+    assert!(String::from_utf8_lossy(&open.stdout).contains("stays frozen: two.deleted-block"), "{open:?}");
+    two.repair();
+    assert!(one.open(&control_plane).contains("is open again"));
+    assert!(one.repair().contains("no space is frozen"));
+
+    assert_eq!(stranger.add("e", &stranger.range(range)).address(), "10.32.0.4/24");
+    assert_eq!(one.add("a", &one.range(range)).address(), "10.32.0.1/24");
+    let all = [("10.32.0.1", "a"), ("10.32.0.2", "b"), ("10.32.0.3", "c"), ("10.32.0.4", "e")];
+    assert_held(&control_plane, network, &all);
+    Truth::of(&control_plane, network).assert_listed();
+}
+
+#[test]
+fn a_block_that_is_deleted_under_a_write_does_not_come_back_by_it() {
+    let Some(control_plane) = alone("a_block_that_is_deleted_under_a_write_does_not_come_back_by_it") else { return };
+    let (network, range) = ("deleted-under", "10.33.0.0/24");
+    let one = node(&control_plane, "one", network);
+    one.add("a", &one.range(range)).ok();
+    let block = only_block(&control_plane, network);
+    one.proxy.clear();
+    one.proxy.set([Rule::new(Fault::Delay(Duration::from_secs(2))).method("PUT").path("ipblocks").times(1)]);
+    let mut add = one.call("ADD", "b").stdin(&one.range(range)).start();
+    add.feed();
+    assert!(one.proxy.wait_until(cluster::PATIENCE, |seen| seen.iter().any(|seen| seen.method == "PUT")));
+    control_plane.delete(&block);
+    fails(&add.wait(), 5, &["frozen", "whereabouts repair"]);
+    assert!(one.proxy.requests().iter().any(|seen| seen.method == "PUT" && seen.status == Some(404)));
+    assert_eq!(objects(&control_plane, BLOCKS, network), [Value::Null; 0]);
+    one.repair();
+    one.open(&control_plane);
+    assert_held(&control_plane, network, &[("10.33.0.1", "a")]);
+    assert_eq!(one.add("b", &one.range(range)).address(), "10.33.0.2/24");
+}
+
+#[test]
+fn after_a_backup_was_restored_nobody_gets_what_a_live_container_has() {
+    let Some(control_plane) = alone("after_a_backup_was_restored_nobody_gets_what_a_live_container_has") else {
+        return;
+    };
+    let (network, range) = ("restored", "10.34.0.0/24");
+    let [one, two] = two_nodes(&control_plane, network);
+    let three = Node::new(&control_plane, "three", network);
+    one.add("a", &one.range(range)).ok();
+    two.add("b", &two.range(range)).ok();
+    let snapshot = control_plane.snapshot_etcd();
+    one.add("c", &one.range(range)).ok();
+    two.add("d", &two.range(range)).ok();
+    one.del("a", &one.range(range)).ok();
+    control_plane.restore_etcd(&snapshot);
+    assert_held(&control_plane, network, &[("10.34.0.1", "a"), ("10.34.0.2", "b")]);
+
+    is_frozen(&two, range);
+    is_frozen(&one, range);
+    is_frozen(&three, range);
+    two.del("b", &two.range(range)).ok();
+    assert!(one.repair().contains("put back 10.34.0.3"));
+    assert!(two.repair().contains("put back 10.34.0.4"));
+    one.open(&control_plane);
+
+    assert_eq!(three.add("e", &three.range(range)).address(), "10.34.0.5/24");
+    assert_eq!(one.add("c", &one.range(range)).address(), "10.34.0.3/24");
+    wait_until("the release of b is carried out", || {
+        two.add("d", &two.range(range)).ok();
+        !held(&control_plane, network).contains_key("10.34.0.2")
+    });
+    // What the backup brought back and no container has, is for GC.
+    let no_grace = one.config(json!({ "range": range, "gc_grace": 0 }));
+    one.gc(&no_grace, &["c"]).ok();
+    assert_held(&control_plane, network, &[("10.34.0.3", "c"), ("10.34.0.4", "d"), ("10.34.0.5", "e")]);
+}
+
+#[test]
+fn two_who_prove_the_same_address_are_named() {
+    let Some(control_plane) = alone("two_who_prove_the_same_address_are_named") else { return };
+    let (network, range) = ("contradiction", "10.35.0.0/24");
+    let [one, two] = two_nodes(&control_plane, network);
+    one.add("a", &one.range(range)).ok();
+    let snapshot = control_plane.snapshot_etcd();
+    one.add("b", &one.range(range)).ok();
+    one.add("b", &one.range(range)).ok();
+    control_plane.restore_etcd(&snapshot);
+    // Who has never seen the newer state cannot know that this one is older.
+    assert_eq!(two.add("c", &two.range(range)).address(), "10.35.0.2/24");
+    is_frozen(&one, range);
+    let repair = one.command(&["repair"]);
+    let said = String::from_utf8_lossy(&repair.stdout);
+    assert_eq!(repair.status.code(), Some(6), "{said}");
+    for words in ["10.35.0.2", "b", "c", "delete one of the two"] {
+        assert!(said.contains(words), "{words} is not in: {said}");
+    }
+    one.del("b", &one.range(range)).ok();
+    two.repair();
+    one.repair();
+    one.open(&control_plane);
+    assert_held(&control_plane, network, &[("10.35.0.1", "a"), ("10.35.0.2", "c")]);
+    assert_eq!(one.add("b", &one.range(range)).address(), "10.35.0.3/24");
+}
+
+#[test]
+fn definitions_that_were_deleted_and_made_again_lose_nobody_an_address() {
+    let Some(control_plane) = alone("definitions_that_were_deleted_and_made_again_lose_nobody_an_address") else {
+        return;
+    };
+    let (network, range) = ("definitions", "10.36.0.0/24");
+    let [one, two] = two_nodes(&control_plane, network);
+    one.add("a", &one.range(range)).ok();
+    two.add("b", &two.range(range)).ok();
+    let definitions = manifests().join("crds.yaml");
+    control_plane.kubectl_ok(&["delete", "-f", definitions.to_str().unwrap()]);
+    let short = one.config(json!({ "range": range, "deadline": 5 }));
+    fails(&one.add("c", &short), 5, &["the API server has no ipblocks", "deploy/kubernetes/crds.yaml"]);
+    control_plane.apply(&definitions);
+
+    is_frozen(&one, range);
+    is_frozen(&two, range);
+    one.repair();
+    two.repair();
+    one.open(&control_plane);
+    assert_held(&control_plane, network, &[("10.36.0.1", "a"), ("10.36.0.2", "b")]);
+    assert_eq!(one.add("c", &one.range(range)).address(), "10.36.0.3/24");
+}
+
+#[test]
+fn a_block_of_another_cluster_is_never_taken_for_ones_own() {
+    let Some(control_plane) = alone("a_block_of_another_cluster_is_never_taken_for_ones_own") else { return };
+    let (network, range) = ("foreign", "10.37.0.0/24");
+    let [one, two] = two_nodes(&control_plane, network);
+    one.add("a", &one.range(range)).ok();
+    two.add("b", &two.range(range)).ok();
+    let block = only_block(&control_plane, network);
+    let mut bytes = unpack(control_plane.get(&block).unwrap()["spec"]["data"].as_str().unwrap());
+    bytes[1..17].copy_from_slice(&[7; 16]);
+    let foreign = pack(&bytes);
+    let patch = control_plane.request("PATCH", &block, Some(&json!({ "spec": { "data": foreign } }))).unwrap();
+    assert_eq!(patch.0, 200);
+
+    let name = block.rsplit_once('/').unwrap().1;
+    fails(&one.add("c", &one.range(range)), 5, &["frozen", "of another cluster", name, "whereabouts repair"]);
+    is_frozen(&two, range);
+    let started = Instant::now();
+    two.del("b", &two.range(range)).ok();
+    assert!(started.elapsed() < Duration::from_secs(5), "DEL took {:?}", started.elapsed());
+    assert_eq!(control_plane.get(&block).unwrap()["spec"]["data"], foreign, "it is never overwritten");
+    let admin = cluster::admin(&control_plane);
+    let repair = one.command(&["repair", "--kubeconfig", admin.to_str().unwrap()]);
+    assert!(!repair.status.success());
+    let said = String::from_utf8_lossy(&repair.stderr);
+    assert!(said.contains(name) && said.contains("of another cluster"), "{said}");
+    // The operator takes it away.
+    control_plane.delete(&block);
+    one.repair();
+    two.repair();
+    one.open(&control_plane);
+    assert_eq!(one.add("a", &one.range(range)).address(), "10.37.0.1/24");
+    wait_until("the release of b is carried out", || {
+        two.add("d", &two.range(range)).ok();
+        !held(&control_plane, network).into_values().any(|container| container == "b")
+    });
+}
+
+#[test]
+fn an_object_that_was_edited_by_hand_is_named_and_never_overwritten() {
+    let Some(control_plane) = alone("an_object_that_was_edited_by_hand_is_named_and_never_overwritten") else { return };
+    let (network, range) = ("edited", "10.38.0.0/24");
+    let [one, two] = two_nodes(&control_plane, network);
+    one.add("a", &one.range(range)).ok();
+    two.add("b", &two.range(range)).ok();
+    let block = only_block(&control_plane, network);
+    let name = block.rsplit_once('/').unwrap().1;
+    let sound = control_plane.get(&block).unwrap()["spec"]["data"].as_str().unwrap().to_owned();
+    let mut bytes = unpack(&sound);
+    *bytes.last_mut().unwrap() ^= 1;
+    for (data, words) in [
+        ("no base64!".to_owned(), "no base64"),
+        (sound[..sound.len() / 2 / 4 * 4].to_owned(), "cannot be unpacked"),
+        (String::new(), "cannot be unpacked"),
+        (pack(&bytes), name),
+        (pack(&unpack(&sound)[..16]), "cut off"),
+    ] {
+        let patch = control_plane.request("PATCH", &block, Some(&json!({ "spec": { "data": data } }))).unwrap();
+        assert_eq!(patch.0, 200);
+        let started = Instant::now();
+        fails(&one.add("c", &one.range(range)), 5, &[&format!("ipblocks.ipam.whereabouts.dev/{name}"), words]);
+        one.del("c", &one.range(range)).ok();
+        assert!(started.elapsed() < Duration::from_secs(5), "ADD and DEL took {:?}", started.elapsed());
+        assert_eq!(control_plane.get(&block).unwrap()["spec"]["data"], data, "it is never overwritten");
+    }
+    let started = Instant::now();
+    one.del("a", &one.range(range)).ok();
+    assert!(started.elapsed() < Duration::from_secs(5), "DEL took {:?}", started.elapsed());
+    // Put right again, everything is as before; what was queued meanwhile is carried out.
+    let patch = control_plane.request("PATCH", &block, Some(&json!({ "spec": { "data": sound } }))).unwrap();
+    assert_eq!(patch.0, 200);
+    wait_until("the release of a is carried out", || {
+        two.del("nobody", &two.range(range)).ok();
+        one.del("nobody", &one.range(range)).ok();
+        held(&control_plane, network) == BTreeMap::from([("10.38.0.2".to_owned(), "b".to_owned())])
+    });
+    // What cannot be put right is taken away, and made again from what the nodes know.
+    control_plane.request("PATCH", &block, Some(&json!({ "spec": { "data": "" } }))).unwrap();
+    control_plane.delete(&block);
+    is_frozen(&one, range);
+    one.repair();
+    two.repair();
+    one.open(&control_plane);
+    assert_eq!(one.add("c", &one.range(range)).address(), "10.38.0.1/24");
+    assert_held(&control_plane, network, &[("10.38.0.1", "c"), ("10.38.0.2", "b")]);
+}
+
+#[test]
+fn a_node_of_the_cluster_that_has_not_reported_holds_the_opening_up_until_it_is_given_up() {
+    let Some(control_plane) =
+        alone("a_node_of_the_cluster_that_has_not_reported_holds_the_opening_up_until_it_is_given_up")
+    else {
+        return;
+    };
+    let (network, range) = ("reported", "10.39.0.0/24");
+    let one = node(&control_plane, "one", network);
+    one.add("a", &one.range(range)).ok();
+    control_plane.create_node("gone-for-good");
+    control_plane.delete(&only_block(&control_plane, network));
+    is_frozen(&one, range);
+    one.repair();
+    // The kubeconfig of the node may not see which nodes there are.
+    let open = one.command(&["repair", "--open"]);
+    assert_eq!(open.status.code(), Some(1), "{open:?}");
+    assert!(String::from_utf8_lossy(&open.stderr).contains("kubeconfig of an administrator"), "{open:?}");
+    let admin = cluster::admin(&control_plane);
+    let admin = admin.to_str().unwrap();
+    let open = one.command(&["repair", "--open", "--kubeconfig", admin]);
+    assert!(String::from_utf8_lossy(&open.stdout).contains("stays frozen: gone-for-good"), "{open:?}");
+    is_frozen(&one, range);
+    let open = one.command(&["repair", "--open", "--kubeconfig", admin, "--lost", "gone-for-good"]);
+    assert!(open.status.success(), "{open:?}");
+    assert_eq!(one.add("b", &one.range(range)).address(), "10.39.0.2/24");
+}
+
+// === Another one ===
+
+#[test]
+fn a_kubeconfig_that_leads_to_another_cluster_begins_another_ledger() {
+    let Some(here) = alone("a_kubeconfig_that_leads_to_another_cluster_begins_another_ledger") else { return };
+    let there = cluster::start().unwrap();
+    let (network, range) = ("moved", "10.40.0.0/24");
+    let node = Node::new(&here, "one", network);
+    let original = std::fs::read(&node.simulated.kubeconfig).unwrap();
+    there.ensure_service_account(ACCOUNT.0, ACCOUNT.1);
+    let token = there.service_account_token(ACCOUNT.0, ACCOUNT.1);
+    let other = std::fs::read(there.kubeconfig("other", &token, ACCOUNT.0, &there.url())).unwrap();
+    let lead_to = |kubeconfig: &[u8]| std::fs::write(&node.simulated.kubeconfig, kubeconfig).unwrap();
+    let set_aside = || -> Vec<PathBuf> {
+        let files = std::fs::read_dir(&node.simulated.data_dir).unwrap().map(|file| file.unwrap().path());
+        files.filter(|path| path.to_string_lossy().contains("of-another-cluster")).collect()
+    };
+    for container in ["a", "b", "c"] {
+        node.add(container, &node.range(range)).ok();
+    }
+
+    lead_to(&other);
+    // Neither a DEL nor an ADD takes what the ledger knows for the state of the other cluster, nor freezes its spaces.
+    node.del("a", &node.range(range)).ok();
+    assert_eq!(node.add("d", &node.range(range)).address(), "10.40.0.1/24");
+    assert_held(&there, network, &[("10.40.0.1", "d")]);
+    assert_eq!(set_aside().len(), 1);
+    assert_eq!(frozen_column(&there, network), [""; 0]);
+
+    // Back again the node learns from the cluster what it holds, and both clusters have a block of one name.
+    lead_to(&original);
+    node.del("b", &node.range(range)).ok();
+    assert_held(&here, network, &[("10.40.0.1", "a"), ("10.40.0.3", "c")]);
+    assert_eq!(set_aside().len(), 2);
+    assert_eq!(node.add("e", &node.range(range)).address(), "10.40.0.2/24");
+    node.del("a", &node.range(range)).ok();
+    node.del("c", &node.range(range)).ok();
+    assert_held(&here, network, &[("10.40.0.2", "e")]);
+    assert_held(&there, network, &[("10.40.0.1", "d")]);
+    for cluster in [&*here, &there] {
+        assert_eq!(frozen_column(cluster, network), [""; 0]);
+    }
+}
