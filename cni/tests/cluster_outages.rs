@@ -316,7 +316,7 @@ fn an_object_that_was_edited_by_hand_is_named_and_never_overwritten() {
     let mut bytes = unpack(&sound);
     *bytes.last_mut().unwrap() ^= 1;
     for (data, words) in [
-        ("no base64!".to_owned(), "no base64"),
+        ("no base 85".to_owned(), "no base 85"),
         (sound[..sound.len() / 2 / 4 * 4].to_owned(), "cannot be unpacked"),
         (String::new(), "cannot be unpacked"),
         (pack(&bytes), name),

@@ -7,13 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 use serde_json::{Value, json};
-use whereabouts::stores::kubernetes::{IPBlockSpec, IPSpaceSpec};
+use whereabouts::stores::kubernetes::{IPBlockSpec, IPSpaceSpec, base85};
 use whereabouts_engine::{
     Address, Block, BlockId, BlockNumber, Family, Fullness, Index, IpNet, Lease, Network, Pool, Sharing, Space,
 };
@@ -223,7 +221,7 @@ pub fn shared_space(network: &str, family: Family) -> Space {
 /// Version byte, cluster and record in a field `data`.
 #[track_caller]
 pub fn unpack(data: &str) -> Vec<u8> {
-    let packed = STANDARD.decode(data).expect("data is base64");
+    let packed = base85::decode(data).expect("data is base 85");
     let mut bytes = Vec::new();
     ZlibDecoder::new(packed.as_slice()).read_to_end(&mut bytes).expect("data is compressed");
     bytes
@@ -233,7 +231,7 @@ pub fn unpack(data: &str) -> Vec<u8> {
 pub fn pack(bytes: &[u8]) -> String {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::new(6));
     encoder.write_all(bytes).expect("memory");
-    STANDARD.encode(encoder.finish().expect("memory"))
+    base85::encode(&encoder.finish().expect("memory"))
 }
 
 /// The objects of a network, as they are stored.

@@ -3,6 +3,13 @@
 //! The alphabet is the printable ASCII without space and without what JSON, as the API server writes it, would spell with
 //! two or six characters (`"`, `\`, `<`, `>`, `&`), and without what a shell or a person trips over first (`'`, `` ` ``,
 //! `$`).
+//!
+//! ```
+//! use whereabouts::stores::kubernetes::base85;
+//!
+//! assert_eq!(base85::encode(b"block"), "vR,{?yx");
+//! assert_eq!(base85::decode("vR,{?yx"), Some(b"block".to_vec()));
+//! ```
 
 /// By value.
 const ALPHABET: &[u8; 85] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ!#%()*+,-./:;=?@[]^_{|}";
@@ -27,7 +34,8 @@ const fn values() -> [u8; 256] {
 }
 
 /// The text of some bytes. A last group of less than four bytes has one character more than bytes.
-pub(super) fn encode(bytes: &[u8]) -> String {
+#[must_use]
+pub fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() / 4 * 5 + 5);
     for group in bytes.chunks(4) {
         let mut padded = [0; 4];
@@ -47,7 +55,8 @@ pub(super) fn encode(bytes: &[u8]) -> String {
 }
 
 /// The bytes of a text; `None` where it is not the text of any.
-pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+#[must_use]
+pub fn decode(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len() / 5 * 4 + 4);
     for group in text.as_bytes().chunks(5) {
         let n = group.len().checked_sub(1).filter(|n| *n > 0)?;

@@ -2,7 +2,7 @@
 //!
 //! What it promises is in `outcomes.rs`; how objects look in `objects.rs`. Nothing here decides who gets an address.
 
-mod base85;
+pub mod base85;
 mod client;
 mod cluster;
 mod data;
