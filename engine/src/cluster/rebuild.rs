@@ -26,33 +26,12 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
     /// # Errors
     /// [`StorageError`] when the ledger cannot be used; [`ReadError`] inside when the store does not answer.
     pub async fn rebuild_if_behind(&self) -> Result<Result<Option<Rebuilt>, ReadError>, StorageError> {
-        match self.store.list_spaces().await {
-            Ok(spaces) => self.rebuild_those_behind(Some(spaces)).await,
-            Err(error) => Ok(Err(error)),
-        }
-    }
-
-    /// As [`ClusterHost::rebuild_if_behind`], but once the ledger has been complete, without a list: only the spaces that
-    /// it knows are looked at. On the way of a DEL, which every node has many of.
-    ///
-    /// # Errors
-    /// As for [`ClusterHost::rebuild_if_behind`].
-    pub async fn rebuild_known_if_behind(&self) -> Result<Result<Option<Rebuilt>, ReadError>, StorageError> {
-        self.rebuild_those_behind(None).await
-    }
-
-    async fn rebuild_those_behind(
-        &self,
-        listed: Option<Vec<Space>>,
-    ) -> Result<Result<Option<Rebuilt>, ReadError>, StorageError> {
         let journal = &self.ledger.journal;
         let row = journal.look(|tables| tables.store())?;
         let is_complete = row.as_ref().is_some_and(|row| row.is_complete);
-        let behind = match (is_complete, listed) {
-            (true, Some(listed)) => self.behind_among(listed).await?,
-            (true, None) => self.behind_among(journal.look(|tables| tables.spaces())?).await?,
-            (false, Some(listed)) => Ok(listed),
-            (false, None) => self.store.list_spaces().await,
+        let behind = match is_complete {
+            true => self.spaces_behind().await?,
+            false => self.store.list_spaces().await,
         };
         let spaces = match behind {
             Ok(spaces) if is_complete && spaces.is_empty() => return Ok(Ok(None)),
@@ -90,9 +69,13 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
 
     /// The spaces of which the store has a newer epoch than this ledger has seen, those among them that it has not seen
     /// at all: a migration makes spaces.
-    async fn behind_among(&self, spaces: Vec<Space>) -> Result<Result<Vec<Space>, ReadError>, StorageError> {
+    async fn spaces_behind(&self) -> Result<Result<Vec<Space>, ReadError>, StorageError> {
         let journal = &self.ledger.journal;
         let mut behind = Vec::new();
+        let spaces = match self.store.list_spaces().await {
+            Ok(spaces) => spaces,
+            Err(error) => return Ok(Err(error)),
+        };
         for space in spaces {
             let seen = journal.look(|tables| tables.seen_index(&space))?.map_or(0, |seen| seen.epoch);
             match self.store.read_index(&space).await {

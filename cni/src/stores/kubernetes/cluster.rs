@@ -113,7 +113,7 @@ impl KubernetesHost {
         self.run(async |host, _| {
             host.carry_out_spooled().await?;
             if !self.knows_all(requests)? {
-                host.rebuild_known_if_behind().await??;
+                host.rebuild_if_behind().await??;
             }
             let answers = host.release(requests).await?;
             self.settle(&host).await;
