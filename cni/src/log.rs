@@ -77,7 +77,9 @@ pub fn start(settings: &LogSettings) {
         .log_internal_errors(false);
     let opened = settings.file.as_deref().map(|path| open(path).map_err(|error| (path, error)));
     let started = match opened {
-        Some(Ok(file)) => tracing::subscriber::set_global_default(subscriber.with_writer(Mutex::new(file)).finish()),
+        Some(Ok(file)) => {
+            tracing::subscriber::set_global_default(subscriber.with_writer(Mutex::new(file)).finish().with(own()))
+        }
         Some(Err((path, error))) => {
             let started =
                 tracing::subscriber::set_global_default(subscriber.with_writer(io::stderr).finish().with(own()));
@@ -86,7 +88,7 @@ pub fn start(settings: &LogSettings) {
             let _ = writeln!(io::stderr(), "log_file = {path}: cannot be opened for appending: {error}; using stderr");
             started
         }
-        None => tracing::subscriber::set_global_default(subscriber.with_writer(io::stderr).finish()),
+        None => tracing::subscriber::set_global_default(subscriber.with_writer(io::stderr).finish().with(own())),
     };
     // The only error is that a log was started before; that one goes on.
     drop(started);

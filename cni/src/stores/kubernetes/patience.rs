@@ -42,6 +42,11 @@ impl Patience {
         self.deadline.get().saturating_duration_since(Instant::now())
     }
 
+    /// Whether the call began no longer ago than this, and has time left.
+    pub(super) fn is_within(&self, time: Duration) -> bool {
+        self.started.elapsed() < time && !self.left().is_zero()
+    }
+
     /// The API server has answered a question.
     pub(super) fn note_answer(&self) {
         self.has_answered.set(true);
