@@ -24,8 +24,7 @@ const LONGEST_CONNECT: Duration = Duration::from_secs(3);
 /// How long a kubeconfig that cannot be used is read again: it may be half written.
 const HALF_WRITTEN: Duration = Duration::from_secs(2);
 
-/// How long after the begin of a call an API server may be one that has just started, and forbids everything until it has
-/// read who may do what.
+/// How long an API server that has just started may forbid everything, until it has read who may do what.
 const RIGHTS_UNREAD: Duration = Duration::from_millis(2500);
 
 /// The first and the longest pause before a read is repeated.
@@ -211,7 +210,7 @@ impl<'a> Client<'a> {
     }
 
     /// Sends a request once. A token that is no longer accepted is read again first, for another may be there by now; and
-    /// what is forbidden was not done, so early in a call it is asked again.
+    /// what is forbidden was not done, so for a moment it is asked again.
     pub(super) async fn send(&self, call: &Call<'_>) -> Result<Reply, Silence> {
         loop {
             let mut reply = self.send_once(call).await?;
@@ -219,7 +218,7 @@ impl<'a> Client<'a> {
                 self.connected.replace(None);
                 reply = self.send_once(call).await?;
             }
-            if reply.status != StatusCode::FORBIDDEN || !self.patience.is_within(RIGHTS_UNREAD) {
+            if reply.status != StatusCode::FORBIDDEN || !self.patience.note_forbidden(RIGHTS_UNREAD) {
                 return Ok(reply);
             }
             self.patience.pause(PAUSES.1 / 5).await;

@@ -13,6 +13,7 @@ pub(super) struct Patience {
     silent_until: Cell<Instant>,
     started: Instant,
     has_answered: Cell<bool>,
+    forbidden_since: Cell<Option<Instant>>,
 }
 
 // === impl Patience ===
@@ -26,6 +27,7 @@ impl Patience {
             silent_until: Cell::new(deadline),
             started,
             has_answered: Cell::new(false),
+            forbidden_since: Cell::new(None),
         };
         patience.wait_at_most(silence);
         patience
@@ -42,9 +44,11 @@ impl Patience {
         self.deadline.get().saturating_duration_since(Instant::now())
     }
 
-    /// Whether the call began no longer ago than this, and has time left.
-    pub(super) fn is_within(&self, time: Duration) -> bool {
-        self.started.elapsed() < time && !self.left().is_zero()
+    /// Something was forbidden. Whether the first time was no longer ago than this, and time is left.
+    pub(super) fn note_forbidden(&self, time: Duration) -> bool {
+        let since = self.forbidden_since.get().unwrap_or_else(Instant::now);
+        self.forbidden_since.set(Some(since));
+        since.elapsed() < time && !self.left().is_zero()
     }
 
     /// The API server has answered a question.
