@@ -1,7 +1,7 @@
 //! Deterministic simulation: many nodes, several processes on each, one faulty store, one seed.
 //!
 //! A schedule is everything that happens for a seed: which calls are made, in which order they go on, what the store
-//! loses, delays, refuses and restores, who crashes when. After every step the [model](model) is asked; when faults
+//! loses, delays, refuses and restores, who crashes when. After every step the model is asked; when faults
 //! end, everything must settle. A seed that fails, fails again.
 
 mod model;

@@ -1,4 +1,4 @@
-//! A store in memory that keeps the promises of [`Store`](super::Store) and nothing beyond them.
+//! A store in memory that keeps the promises of [`Store`] and nothing beyond them.
 //!
 //! By seed it loses requests and replies, refuses for no reason, lands writes late, cuts a client off, restores an old
 //! image, loses objects and makes them again. Every call waits at least twice: while the request travels and while the
