@@ -59,6 +59,7 @@ pub(super) fn allocate_error(error: AllocateError, configuration: &Configuration
         }
         AllocateError::Busy { .. } | AllocateError::Superseded => CniError::Busy { message },
         AllocateError::Store(error) => read_error(error),
+        AllocateError::Storage(error) => ledger_error(error.into()),
         _ => CniError::Storage { message, details: String::new() },
     }
 }
