@@ -13,6 +13,7 @@ mod support;
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -100,6 +101,32 @@ fn on_a_full_disk_who_only_looks_is_served_and_the_unknown_is_not_queued() {
         );
     });
     told.unwrap_or_else(|why| skip(test, &why));
+}
+
+/// A new ledger of a cluster knows of nothing yet: that it does not know a container proves nothing while the cluster
+/// does not answer.
+#[test]
+fn a_del_that_a_new_ledger_of_a_cluster_does_not_know_is_queued() {
+    let (folder, plugin) = plugin();
+    let kubeconfig = folder.path().join("kubeconfig");
+    // Nobody answers at the port of a listener that is gone.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let cluster = json!({ "name": "away", "cluster": { "server": format!("http://127.0.0.1:{port}") } });
+    let of_kubeconfig = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "away",
+        "clusters": [cluster],
+        "users": [{ "name": "away", "user": { "token": "none" } }],
+        "contexts": [{ "name": "away", "context": { "cluster": "away", "user": "away" } }],
+    });
+    fs::write(&kubeconfig, of_kubeconfig.to_string()).unwrap();
+    let config = plugin.config(json!({
+        "datastore": "kubernetes", "kubernetes": { "kubeconfig": kubeconfig }, "range": "10.0.0.0/24", "deadline": 1,
+    }));
+    plugin.del("c1", "eth0", &config).ok();
+    let ledger = plugin.data_dir().join("kubernetes.redb");
+    assert_eq!(Spool::peek(&ledger).unwrap().records.len(), 1);
 }
 
 #[test]

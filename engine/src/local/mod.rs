@@ -21,7 +21,7 @@ pub use self::verify::{Disagreement, Verified};
 
 use self::spooled::carry_out_in;
 use crate::host::{FIRST_PID_NAMESPACE, HostEnvironment, HostFacts};
-use crate::lease::{Attachment, BootId};
+use crate::lease::BootId;
 use crate::ledger::meta::{HostRow, IdentityRow};
 use crate::ledger::redb_rows::{SnapshotRows, TransactionRows};
 use crate::ledger::{Access, LedgerFile, LedgerFileError, OpenOptions, Outcome, RowsMut, StorageError, Tables};
@@ -157,18 +157,12 @@ impl Ledger {
         })
     }
 
-    /// Whether anything of this interface of a container is known: what it holds, or a call under way where a cluster is
-    /// the store. For one who could not release it.
+    /// Whether an attachment of this interface of a container is known. For one who could not release it.
     ///
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be read.
     pub fn knows(&self, container: &str, interface: &str) -> Result<bool, LedgerError> {
-        self.read(|tables| {
-            let is_it =
-                |attachment: &Attachment| &*attachment.container == container && &*attachment.interface == interface;
-            Ok(!tables.attachments_of(container, interface)?.is_empty()
-                || tables.intents()?.iter().any(|(_, intent)| is_it(&intent.attachment)))
-        })
+        self.read(|tables| Ok(!tables.attachments_of(container, interface)?.is_empty()))
     }
 
     /// Runs an operation and commits what it changed, if it changed anything.
