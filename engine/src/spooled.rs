@@ -49,7 +49,12 @@ pub fn spool_release(
     };
     // Encoding three texts cannot fail; an empty record would be carried out as nothing.
     let record = release.encode(&[]).unwrap_or_default();
-    Spool::open(ledger, SPOOL_WAIT)?.append(&record)
+    let spool = match Spool::open(ledger, SPOOL_WAIT) {
+        // A host that has not reached its cluster yet has no ledger and no spool, and its pods must be able to end.
+        Err(SpoolError::Missing { .. }) => Spool::create(ledger).and_then(|()| Spool::open(ledger, SPOOL_WAIT)),
+        opened => opened,
+    };
+    spool?.append(&record)
 }
 
 /// Takes the spool's reserve beside a ledger that is open, while there is room for it; says whether releases wait in it.

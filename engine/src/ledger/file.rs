@@ -447,7 +447,7 @@ fn refuse_network(file: &File, path: &Path) -> Result<FileSystem, LedgerFileErro
 }
 
 /// Creates a folder and those above it that are missing, each for its owner alone whatever the umask is.
-fn create_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn create_folder(folder: &Path) -> io::Result<()> {
     if let Some(above) = folder.parent()
         && above != Path::new("")
         && !above.exists()

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::file::{LedgerFile, with_suffix};
+use super::file::{LedgerFile, create_folder, with_suffix};
 use super::queue::{Lockable, Share, deadline_after, lock};
 
 /// A spool, locked against all others.
@@ -141,13 +141,15 @@ const HEADER_LEN: usize = 32;
 const RECORD_HEADER_LEN: usize = 8;
 /// The longest content of a record, in bytes: a release names a sandbox, an interface and a network.
 const LONGEST: usize = 4096;
+/// How long another process that makes the spool is waited for: it writes the reserve and syncs it.
+const CREATE_WAIT: Duration = Duration::from_secs(2);
 
 // === impl Spool ===
 
 impl Spool {
     /// Takes the reserve, if that was not done before: one look at the file when it was, and what is in it is the answer.
-    /// For every open of the ledger to ask. A spool that is damaged is set aside, because nothing could be queued in it. The ledger is asked for because whoever has it is alone, and two
-    /// must not do this at once.
+    /// For every open of the ledger to ask. A spool that is damaged is set aside, because nothing could be queued in it:
+    /// the ledger is asked for because whoever has it is alone, and two must not do that at once.
     ///
     /// # Errors
     /// [`SpoolError::Io`], also when the disk is full already.
@@ -156,28 +158,45 @@ impl Spool {
     }
 
     fn reserve_beside(ledger: &Path) -> Result<Spooled, SpoolError> {
-        let path = with_suffix(ledger, ".spool");
-        // It only ever gets its name when it is complete.
         match Self::peek(ledger) {
             Err(SpoolError::Missing { .. }) => {}
             Err(error @ SpoolError::Damaged { .. }) => {
+                let path = with_suffix(ledger, ".spool");
                 let aside = with_suffix(&path, ".damaged");
-                fs::rename(&path, &aside).map_err(|source| SpoolError::Io {
-                    path: path.clone(),
-                    action: "set aside",
-                    source,
-                })?;
-                tracing::error!(%error, aside = %aside.display(), "the spool is set aside");
+                match fs::rename(&path, &aside) {
+                    Ok(()) => tracing::error!(%error, aside = %aside.display(), "the spool is set aside"),
+                    Err(source) => return Err(SpoolError::Io { path, action: "set aside", source }),
+                }
             }
             peeked => return peeked,
         }
+        Self::create(ledger)?;
+        Ok(Spooled::default())
+    }
+
+    /// Makes a spool beside a ledger, and its folder, if there is none yet. Nobody needs to be alone for that.
+    ///
+    /// # Errors
+    /// [`SpoolError::Io`], also when the disk is full.
+    pub fn create(ledger: &Path) -> Result<(), SpoolError> {
+        let path = with_suffix(ledger, ".spool");
+        let folder = folder_of(&path);
         let temporary = with_suffix(&path, ".new");
+        let io = |source| SpoolError::Io { path: path.clone(), action: "reserve", source };
+        create_folder(folder).map_err(io)?;
+        let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&temporary).map_err(io)?;
+        let file = Arc::new(Lockable::new(file));
+        // Whoever has the lock is the only one to finish this file. Another one may have done so meanwhile.
+        if !lock(&file, Share::Alone, deadline_after(CREATE_WAIT)).map_err(io)? {
+            return Err(SpoolError::Busy { path: temporary, waited: CREATE_WAIT });
+        }
         let create = || {
-            match fs::remove_file(&temporary) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+            if fs::symlink_metadata(&path).is_ok() {
+                return match fs::remove_file(&temporary) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                    _ => Ok(()),
+                };
             }
-            let file = File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
             file.set_permissions(Permissions::from_mode(0o600))?;
             // Zeros are written out rather than promised: a promised block still needs room for its entry when it is
             // first written to.
@@ -188,14 +207,14 @@ impl Spool {
             file.write_all_at(&content, 0)?;
             file.sync_all()?;
             fs::rename(&temporary, &path)?;
-            File::open(folder_of(&path))?.sync_all()
+            File::open(folder)?.sync_all()
         };
         let result = create();
         if result.is_err() {
-            let _ = fs::remove_file(&temporary);
+            // The name stays: somebody may be waiting for the lock of this very file.
+            let _ = file.set_len(0);
         }
-        result.map_err(|source| SpoolError::Io { path, action: "reserve", source })?;
-        Ok(Spooled::default())
+        result.map_err(io)
     }
 
     /// Opens the spool of the ledger at `ledger`, waiting `wait` at most for others to let go of it.
