@@ -706,6 +706,7 @@ fn under_faults_of_every_kind_each_answered_add_has_one_lease_and_no_other_has_a
         }
     }
     let late = Duration::from_secs(20);
+    let mut n_faults = 0;
     for node in &nodes {
         let has_landed = node.proxy.wait_until(late, |seen| {
             seen.iter().all(|seen| match seen.fault {
@@ -714,6 +715,7 @@ fn under_faults_of_every_kind_each_answered_add_has_one_lease_and_no_other_has_a
             })
         });
         assert!(has_landed);
+        n_faults += node.proxy.requests().iter().filter(|seen| seen.fault.is_some()).count();
         node.proxy.clear();
     }
     // The runtime deletes what it could not add, and the next call on each node carries out what was queued.
@@ -731,7 +733,8 @@ fn under_faults_of_every_kind_each_answered_add_has_one_lease_and_no_other_has_a
         .map(|(address, container)| (address.split('/').next().unwrap().to_owned(), container.clone()))
         .collect();
     assert_eq!(truth, answered);
-    assert!(!failed.is_empty() && answered.len() > 8, "the faults were too many, or too few: {failed:?}");
+    // How many calls fail in the end depends on the moment; most get through.
+    assert!(n_faults > 10 && answered.len() > 8, "{n_faults} faults; failed: {failed:?}");
 }
 
 // === Kubeconfigs that change ===

@@ -228,11 +228,14 @@ impl<'a> Client<'a> {
     /// Sends a request that changes nothing, until it is answered for good or time is up.
     pub(super) async fn read(&self, call: &Call<'_>) -> Result<Reply, Silence> {
         let (mut pause, longest) = PAUSES;
+        let mut answered = None;
         loop {
             let reply = self.send(call).await;
             let (reason, wait) = match reply {
                 Ok(reply) if reply.is_final() => return Ok(reply),
-                Ok(reply) => (reply.reason(), reply.retry_after),
+                Ok(reply) => (answered.insert(reply.reason()).clone(), reply.retry_after),
+                // The last request is cut off by the deadline: what the server has said before tells more.
+                Err(reason) if self.patience.is_past_deadline() => return Err(answered.unwrap_or(reason)),
                 Err(reason) => (reason, None),
             };
             self.patience.pause(wait.unwrap_or_else(|| self.jittered(pause))).await;
