@@ -6,4 +6,5 @@ pub mod config;
 pub mod host;
 pub mod log;
 pub mod stores;
+mod time;
 pub mod verbs;

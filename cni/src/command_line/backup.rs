@@ -15,9 +15,9 @@ use whereabouts_engine::{
 };
 
 use super::leases::{check_name, lease_json};
-use super::time::rfc3339;
 use crate::cni::{Environment, EnvironmentError};
 use crate::config::shorten;
+use crate::time::rfc3339;
 
 /// What this version writes and reads.
 const FORMAT: u64 = 1;

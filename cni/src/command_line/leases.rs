@@ -11,8 +11,8 @@ use whereabouts_engine::{
 
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::time::rfc3339;
 use crate::config::Datastore;
+use crate::time::rfc3339;
 
 /// The most bytes of a name: what a Kubernetes object may be called.
 const NAME_LIMIT: usize = 253;

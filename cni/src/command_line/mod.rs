@@ -13,7 +13,6 @@ mod repair;
 mod repair_local;
 mod settings;
 mod show;
-mod time;
 mod transfer;
 mod typed;
 mod verify;

@@ -6,8 +6,8 @@ use super::exit::{Exit, Failure};
 use super::leases::{lease_json, lease_line};
 use super::output::Output;
 use super::settings::Settings;
-use super::time::{parse, rfc3339};
 use super::typed::Who;
+use crate::time::{parse, rfc3339};
 
 pub(super) fn who(typed: &Who, settings: &Settings, output: &Output) -> Result<Exit, Failure> {
     let at = typed.at.as_deref().map(|text| {

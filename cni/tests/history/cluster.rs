@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -84,8 +85,8 @@ impl Cluster {
             };
             for object in list["items"].as_array().expect("a list has items") {
                 match read_object(&self.uid, object).unwrap_or_else(|error| panic!("{error}")) {
-                    Object::Block(id, block) => drop(contents.blocks.insert(id, block)),
-                    Object::Index(space, index) => drop(contents.indexes.insert(space, index)),
+                    Object::Block(id, block) => drop(contents.blocks.insert(id, Arc::unwrap_or_clone(block))),
+                    Object::Index(space, index) => drop(contents.indexes.insert(space, Arc::unwrap_or_clone(index))),
                 }
             }
         }

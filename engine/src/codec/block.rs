@@ -352,7 +352,10 @@ impl Record for Block {
             };
             Some(lease())
         };
-        let leases = std::iter::from_fn(&mut next_lease).collect::<Result<Vec<_>, _>>()?;
+        let mut leases = Vec::with_capacity(n);
+        while let Some(lease) = next_lease() {
+            leases.push(lease?);
+        }
         if !digits.0.is_empty() {
             return Err(malformed("a block has digits that belong to nothing"));
         }

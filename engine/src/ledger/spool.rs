@@ -13,9 +13,10 @@
 //! | CRC-32 of both | 4 | content | length |
 //! | zero | 12 | | |
 //!
-//! The records end where no checksum fits any more. To empty the spool is to raise the generation, one write
-//! of one sector: no older record fits any more, although its bytes are still there. A record that was torn by a crash
-//! does not fit either; nobody was told that it is safe.
+//! The records end where no checksum fits any more. To empty the spool is to raise the generation and to clear the rest of
+//! its sector, in one write: no older record fits any more, although the bytes of later ones are still there. A record
+//! that was torn by a crash does not fit either; nobody was told that it is safe. A first sector with nothing but the
+//! header is an empty spool.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -138,6 +139,8 @@ pub enum SpoolError {
 const RESERVE: usize = 64 << 10;
 const MAGIC: &[u8; 8] = b"wbspool1";
 const HEADER_LEN: usize = 32;
+/// What a disk writes whole or not at all.
+const SECTOR: usize = 512;
 const RECORD_HEADER_LEN: usize = 8;
 /// The longest content of a record, in bytes: a release names a sandbox, an interface and a network.
 const LONGEST: usize = 4096;
@@ -277,8 +280,24 @@ impl Spool {
     /// # Errors
     /// [`SpoolError::Damaged`] when the header does not fit, or [`SpoolError::Io`].
     pub fn read_all(&mut self) -> Result<Spooled, SpoolError> {
+        if let Some(empty) = self.at_a_glance().map_err(|source| self.io("read", source))? {
+            return Ok(empty);
+        }
         let (content, generation) = self.content()?;
         Ok(records_in(&content, generation))
+    }
+
+    /// Says that the spool is empty, if its first sector shows that: every call asks, and hardly ever is there anything.
+    fn at_a_glance(&self) -> io::Result<Option<Spooled>> {
+        let room = self.file.metadata()?.size();
+        let mut sector = [0; SECTOR];
+        if room < SECTOR as u64 {
+            return Ok(None);
+        }
+        self.file.read_exact_at(&mut sector, 0)?;
+        let is_sound = generation_of(&sector).is_some();
+        let is_empty = is_sound && sector.iter().skip(HEADER_LEN).all(|byte| *byte == 0);
+        Ok(is_empty.then(|| Spooled { room, used: HEADER_LEN as u64, ..Spooled::default() }))
     }
 
     /// Removes all records and keeps the reserve: once what they asked for is durable elsewhere.
@@ -287,8 +306,12 @@ impl Spool {
     /// As for [`Spool::read_all`]. The records are then still there, or all gone.
     pub fn clear(&mut self) -> Result<(), SpoolError> {
         let (_, generation) = self.content()?;
-        let header = header_bytes(generation.wrapping_add(1));
-        self.file.write_all_at(&header, 0).map_err(|source| self.io("clear", source))
+        // The first record goes with the header, which shows at a glance that there is none.
+        let mut sector = [0; SECTOR];
+        for (place, byte) in sector.iter_mut().zip(header_bytes(generation.wrapping_add(1))) {
+            *place = byte;
+        }
+        self.file.write_all_at(&sector, 0).map_err(|source| self.io("clear", source))
     }
 
     fn content(&self) -> Result<(Vec<u8>, u64), SpoolError> {

@@ -179,7 +179,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         if is_changed {
             block.set_frozen(false, epoch.max(block.epoch()));
             block.advance();
-            self.swap_now(expected, Object::Block(id.clone(), block.clone())).await?;
+            self.swap_now(expected, Object::Block(id.clone(), block.clone().into())).await?;
         }
         Ok(Ok(block.fullness()))
     }
@@ -207,7 +207,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         // Written in any case: another migration may have raised it, before these leases were there to be learned.
         index.epoch = epoch.max(index.epoch.saturating_add(1));
         index.advance();
-        self.swap_now(expected, Object::Index(space.clone(), index)).await?;
+        self.swap_now(expected, Object::Index(space.clone(), index.into())).await?;
         Ok(Ok(()))
     }
 }

@@ -109,7 +109,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                     let is_uncertain = uncertain.contains(id);
                     let made_room = is_uncertain || block.fullness() < before;
                     sent.push((id.clone(), Edited::Settled { freed, made_room, is_uncertain }));
-                    swaps.push(Swap { expected: stored.version, object: Object::Block(id.clone(), block) });
+                    swaps.push(Swap { expected: stored.version, object: Object::Block(id.clone(), block.into()) });
                 }
             }
             let outcomes = if swaps.is_empty() { Vec::new() } else { self.swap_edits(swaps).await };
@@ -176,7 +176,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
 fn edit_absent(id: &BlockId, edits: &[Edit]) -> Option<Swap> {
     let may_land = |edit: &Edit| matches!(edit, Edit::Fence { expected } if expected.is_absent());
     edits.iter().any(may_land).then(|| {
-        let object = Object::Block(id.clone(), Block::empty(0));
+        let object = Object::Block(id.clone(), Block::empty(0).into());
         Swap { expected: Version::absent(), object }
     })
 }

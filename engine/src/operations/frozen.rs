@@ -89,7 +89,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         index.reported.clear();
         // Written even where it is frozen already: a repair that is under way must begin anew.
         index.advance();
-        self.swap_now(expected, Object::Index(space.clone(), index)).await?;
+        self.swap_now(expected, Object::Index(space.clone(), index.into())).await?;
         for (number, stored) in blocks {
             let mut block = stored.object;
             if !block.is_frozen() {
@@ -97,7 +97,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 block.set_frozen(true, epoch);
                 block.advance();
                 let id = BlockId { space: space.clone(), number };
-                self.swap_now(stored.version, Object::Block(id, block)).await?;
+                self.swap_now(stored.version, Object::Block(id, block.into())).await?;
             }
         }
         Ok(())
@@ -142,7 +142,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             return Ok(());
         }
         index.advance();
-        self.swap_now(stored.version, Object::Index(space.clone(), index)).await.map(drop)
+        self.swap_now(stored.version, Object::Index(space.clone(), index.into())).await.map(drop)
     }
 
     async fn try_reinsert(&self, id: &BlockId, proven: &[HeldAddress]) -> Attempt<Reinserted> {
@@ -173,7 +173,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         }
         if !result.put_back.is_empty() || expected.is_absent() {
             block.advance();
-            self.swap_now(expected, Object::Block(id.clone(), block)).await?;
+            self.swap_now(expected, Object::Block(id.clone(), block.into())).await?;
         }
         Ok(result)
     }
@@ -200,7 +200,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         let epoch = newest.max(index.epoch).saturating_add(1);
         index.epoch = epoch;
         index.advance();
-        let version = self.swap_now(stored.version, Object::Index(space.clone(), index.clone())).await?;
+        let version = self.swap_now(stored.version, Object::Index(space.clone(), index.clone().into())).await?;
         (index.existing, index.full, index.full_but_zero) = Default::default();
         for (number, stored) in self.sound_blocks(space).await? {
             let mut block = stored.object;
@@ -209,12 +209,12 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             block.set_frozen(false, epoch);
             block.advance();
             let id = BlockId { space: space.clone(), number };
-            self.swap_now(stored.version, Object::Block(id, block)).await?;
+            self.swap_now(stored.version, Object::Block(id, block.into())).await?;
         }
         index.frozen = None;
         index.reported.clear();
         index.advance();
-        self.swap_now(version, Object::Index(space.clone(), index)).await?;
+        self.swap_now(version, Object::Index(space.clone(), index.into())).await?;
         Ok(())
     }
 

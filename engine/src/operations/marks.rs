@@ -97,7 +97,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             return Some(true);
         }
         index.advance();
-        let swap = Swap { expected: stored.version, object: Object::Index(space.clone(), index) };
+        let swap = Swap { expected: stored.version, object: Object::Index(space.clone(), index.into()) };
         match self.swap_one(swap).await {
             Outcome::Accepted { .. } => Some(true),
             // An attempt before it may still be on its way, so this is not certain.

@@ -1,6 +1,7 @@
 //! The working set of a batch: the blocks and indexes that it has read, and what it makes of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::Host;
 use super::allocate::AllocateError;
@@ -27,7 +28,7 @@ pub(super) struct Working<'h, 'a, S, J, E> {
 struct WorkingBlock {
     version: Version,
     identity: Vec<u8>,
-    block: Block,
+    block: Arc<Block>,
     changed: bool,
 }
 
@@ -42,7 +43,7 @@ struct WorkingIndex {
     /// `None` for an index that is only remembered from an earlier call.
     version: Option<Version>,
     identity: Vec<u8>,
-    index: Index,
+    index: Arc<Index>,
     changed: bool,
 }
 
@@ -67,7 +68,7 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
 
     /// A block, as the batch would have it; it must have been [opened](Self::open).
     pub(super) fn block(&self, id: &BlockId) -> Option<&Block> {
-        self.blocks.get(id).map(|working| &working.block)
+        self.blocks.get(id).map(|working| &*working.block)
     }
 
     /// The version against which a block will be swapped.
@@ -80,8 +81,8 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
         if let Some(working) = self.blocks.get_mut(id) {
             // A ledger has no other nodes, whatever its host was called before.
             match self.host.needs_intents() {
-                true => working.block.take_over(offset, lease),
-                false => drop(working.block.insert(offset, lease)),
+                true => Arc::make_mut(&mut working.block).take_over(offset, lease),
+                false => drop(Arc::make_mut(&mut working.block).insert(offset, lease)),
             }
             working.changed = true;
         }
@@ -90,7 +91,7 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
     /// Takes back what [`Self::put`] did.
     pub(super) fn take_back(&mut self, id: &BlockId, offset: Offset, previous: Option<&Lease>) {
         if let Some(working) = self.blocks.get_mut(id) {
-            working.block.take_back(offset, previous);
+            Arc::make_mut(&mut working.block).take_back(offset, previous);
         }
     }
 
@@ -159,7 +160,7 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
             if let (Some(fullness), Some(working)) = (fullness, self.indexes.get_mut(&id.space))
                 && working.index.mark(id.number) < fullness
             {
-                working.changed |= working.index.set_mark(id.number, fullness);
+                working.changed |= Arc::make_mut(&mut working.index).set_mark(id.number, fullness);
             }
         }
     }
@@ -173,7 +174,8 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
             };
             match remembered {
                 Some(index) => {
-                    let working = WorkingIndex { version: None, identity: Vec::new(), index, changed: false };
+                    let working =
+                        WorkingIndex { version: None, identity: Vec::new(), index: index.into(), changed: false };
                     self.indexes.insert(space.clone(), working);
                 }
                 None => self.read_index(space).await?,
@@ -197,7 +199,7 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
             None => WorkingIndex {
                 version: Some(Version::absent()),
                 identity: Vec::new(),
-                index: Index::empty(0),
+                index: Index::empty(0).into(),
                 changed: false,
             },
             Some(stored) => {
@@ -207,7 +209,7 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
                 WorkingIndex {
                     version: Some(stored.version),
                     identity: stored.identity,
-                    index: stored.object,
+                    index: stored.object.into(),
                     changed: false,
                 }
             }
@@ -254,7 +256,7 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
             self.list(id).await?;
         }
         let Stored { version, identity, object } = stored;
-        self.blocks.insert(id.clone(), WorkingBlock { version, identity, block: object, changed: false });
+        self.blocks.insert(id.clone(), WorkingBlock { version, identity, block: object.into(), changed: false });
         Ok(())
     }
 
@@ -268,7 +270,7 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
             let epoch = working.index.epoch();
             return self.host.freeze(&id.space, epoch, format!("block {id} is listed in the index and gone")).await;
         }
-        let block = Block::empty(working.index.epoch());
+        let block = Arc::new(Block::empty(working.index.epoch()));
         if self.host.promises().several_at_once {
             // Block and index go in one swap, so there is no moment between them.
             let working = WorkingBlock { version: Version::absent(), identity: Vec::new(), block, changed: true };
@@ -309,15 +311,15 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
             }
             let several_at_once = self.host.promises().several_at_once;
             let Some(working) = self.indexes.get_mut(&id.space) else { return Err(lost()) };
-            if !working.index.existing.insert(id.number) {
+            if !Arc::make_mut(&mut working.index).existing.insert(id.number) {
                 return Ok(());
             }
             if several_at_once {
                 working.changed = true;
                 return Ok(());
             }
-            let mut index = working.index.clone();
-            index.advance();
+            Arc::make_mut(&mut working.index).advance();
+            let index = Arc::clone(&working.index);
             let expected = working.version.clone().unwrap_or_else(Version::absent);
             let reason =
                 match self.swap_one(Swap { expected, object: Object::Index(id.space.clone(), index.clone()) }).await {
@@ -354,14 +356,14 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
         let mut open: Vec<Swap> = Vec::new();
         for (id, working) in &mut self.blocks {
             if std::mem::take(&mut working.changed) {
-                working.block.advance();
+                Arc::make_mut(&mut working.block).advance();
                 let object = Object::Block(id.clone(), working.block.clone());
                 open.push(Swap { expected: working.version.clone(), object });
             }
         }
         for (space, working) in &mut self.indexes {
             if std::mem::take(&mut working.changed) {
-                working.index.advance();
+                Arc::make_mut(&mut working.index).advance();
                 let expected = working.version.clone().unwrap_or_else(Version::absent);
                 open.push(Swap { expected, object: Object::Index(space.clone(), working.index.clone()) });
             }

@@ -236,10 +236,10 @@ impl World {
             return put.map_err(|error| error.to_string());
         }
         for (id, block) in blocks {
-            self.store.put(&Key::Block(id.clone()), Some(Object::Block(id, block)), Identity::New);
+            self.store.put(&Key::Block(id.clone()), Some(Object::Block(id, block.into())), Identity::New);
         }
         for (space, index) in indexes {
-            self.store.put(&Key::Index(space.clone()), Some(Object::Index(space, index)), Identity::New);
+            self.store.put(&Key::Index(space.clone()), Some(Object::Index(space, index.into())), Identity::New);
         }
         Ok(())
     }
@@ -588,11 +588,11 @@ impl World {
             let writer = change.writer.as_ref().map(|(writer, expected)| (*writer, expected));
             match (&change.key, change.after.as_deref()) {
                 (Key::Block(id), Some(Object::Block(_, block))) => {
-                    let block = (Rc::new(block.clone()), change.identity);
+                    let block = (Rc::new(Block::clone(block)), change.identity);
                     self.model.block_changed(writer, id, Some(block))?;
                 }
                 (Key::Index(space), Some(Object::Index(_, index))) => {
-                    let index = (Rc::new(index.clone()), change.identity);
+                    let index = (Rc::new(Index::clone(index)), change.identity);
                     self.model.index_changed(writer.map(|(writer, _)| writer), space, Some(index))?;
                 }
                 (Key::Block(id), _) => self.model.block_changed(writer, id, None)?,

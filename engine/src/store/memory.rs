@@ -460,7 +460,7 @@ impl Store for Client {
         self.read(|state| {
             let kept = state.objects.get(&Key::Index(space.clone()))?;
             let Object::Index(_, index) = &*kept.object else { return None };
-            Some(stored(kept, index.clone()))
+            Some(stored(kept, Index::clone(index)))
         })
         .await
     }
@@ -469,7 +469,7 @@ impl Store for Client {
         self.read(|state| {
             let kept = state.objects.get(&Key::Block(block.clone()))?;
             let Object::Block(_, block) = &*kept.object else { return None };
-            Some(stored(kept, block.clone()))
+            Some(stored(kept, Block::clone(block)))
         })
         .await
     }
@@ -501,7 +501,7 @@ impl Store for Client {
         self.read(|state| {
             let block = |(key, kept): (&Key, &Kept)| {
                 let (Key::Block(id), Object::Block(_, block)) = (key, &*kept.object) else { return None };
-                (id.space == *space).then(|| (id.number, Ok(stored(kept, block.clone()))))
+                (id.space == *space).then(|| (id.number, Ok(stored(kept, Block::clone(block)))))
             };
             state.objects.iter().filter_map(block).collect()
         })

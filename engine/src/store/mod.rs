@@ -20,6 +20,7 @@ pub mod memory;
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 
 use crate::block::Block;
 use crate::index::Index;
@@ -42,13 +43,13 @@ pub struct Stored<T> {
     pub object: T,
 }
 
-/// What a swap puts in place.
+/// What a swap puts in place. A swap is repeated and passed on, so it shares what it carries.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Object {
     /// A block.
-    Block(BlockId, Block),
+    Block(BlockId, Arc<Block>),
     /// The index of a space.
-    Index(Space, Index),
+    Index(Space, Arc<Index>),
 }
 
 /// Puts an object in the place of the version that was read.

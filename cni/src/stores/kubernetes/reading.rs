@@ -31,12 +31,12 @@ pub fn read_object(cluster: &str, object: &Value) -> Result<Object, ReadError> {
         Some("IPBlock") => {
             let got: Got<IPBlockSpec> = parse(Resource::Blocks, name, object.clone())?;
             let id = got.spec.id().map_err(|reason| unsound(Resource::Blocks, name, reason))?;
-            Ok(Object::Block(id.clone(), block(cluster, &id, got)?.object))
+            Ok(Object::Block(id.clone(), block(cluster, &id, got)?.object.into()))
         }
         Some("IPSpace") => {
             let got: Got<IPSpaceSpec> = parse(Resource::Spaces, name, object.clone())?;
             let space = got.spec.space().map_err(|reason| unsound(Resource::Spaces, name, reason))?;
-            Ok(Object::Index(space.clone(), index(cluster, &space, got)?.object))
+            Ok(Object::Index(space.clone(), index(cluster, &space, got)?.object.into()))
         }
         _ => Err(no_object("it is neither an IPSpace nor an IPBlock")),
     }

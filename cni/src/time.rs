@@ -1,9 +1,11 @@
 //! Moments as people write them: RFC 3339 in UTC, or seconds since 1970.
 
+use std::time::Duration;
+
 /// A moment in milliseconds since 1970 as RFC 3339.
 ///
 /// The civil calendar is computed by eras of 400 years, which have 146,097 days each.
-pub(super) fn rfc3339(milliseconds: u64) -> String {
+pub(crate) fn rfc3339(milliseconds: u64) -> String {
     let seconds = milliseconds / 1000;
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);
     // Days since the 1st of March of the year 0, so that a leap day is the last of its year.
@@ -19,8 +21,15 @@ pub(super) fn rfc3339(milliseconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// A moment since 1970 as RFC 3339 with microseconds.
+pub(crate) fn rfc3339_with_micros(since_1970: Duration) -> String {
+    let mut text = rfc3339(since_1970.as_secs().saturating_mul(1000));
+    text.truncate(text.len().saturating_sub(1));
+    format!("{text}.{:06}Z", since_1970.subsec_micros())
+}
+
 /// A moment that was typed, in milliseconds since 1970; `None` when it is none.
-pub(super) fn parse(text: &str) -> Option<u64> {
+pub(crate) fn parse(text: &str) -> Option<u64> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse::<u64>().ok()?.checked_mul(1000);
     }
