@@ -598,19 +598,22 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         in_doubt: BTreeMap<BlockId, Version>,
         unknown: &mut BTreeMap<BlockId, AllocateError>,
     ) {
-        let mut unmoved = Vec::new();
+        let mut unmoved = BTreeSet::new();
         let mut has_moved = false;
         for (id, expected) in in_doubt {
             match working.open(&id).await.map(drop) {
-                Ok(()) if working.version(&id) == expected => unmoved.push(id),
+                Ok(()) if working.version(&id) == expected => drop(unmoved.insert(id)),
                 Ok(()) => has_moved = true,
                 Err(error) => {
                     unknown.insert(id, error);
                 }
             }
         }
-        // Swaps of several blocks that go together are dead together.
-        if !(has_moved && self.promises().several_at_once) {
+        if has_moved && self.promises().several_at_once {
+            // Swaps of several blocks that go together have landed or are dead together. Which of the two, only a read
+            // after that can tell: one of these may have been read before.
+            working.forget_blocks(&unmoved);
+        } else {
             let error = || AllocateError::Busy { reason: "an attempt before may still be on its way".to_owned() };
             unknown.extend(unmoved.into_iter().map(|id| (id, error())));
         }

@@ -454,9 +454,16 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
         Ok(outdated)
     }
 
-    /// Forgets blocks, so that the next look reads them again.
+    /// Forgets blocks, so that the next look reads them again. One that was to be made is not listed either, or it would
+    /// be listed without being made.
     pub(super) fn forget_blocks(&mut self, ids: &BTreeSet<BlockId>) {
-        self.blocks.retain(|id, _| !ids.contains(id));
+        for id in ids {
+            if self.blocks.remove(id).is_some_and(|working| working.version.is_absent())
+                && let Some(working) = self.indexes.get_mut(&id.space)
+            {
+                Arc::make_mut(&mut working.index).existing.remove(id.number);
+            }
+        }
     }
 
     /// Writes down what this batch has seen of the store, for the next call on this host.
