@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use whereabouts_engine::{Access, Create, HostFacts, Ledger, LedgerError, OpenOptions, Trust};
+use whereabouts_engine::{
+    Access, Allocate, AllocateError, Allocated, Create, HostFacts, Ledger, LedgerError, OpenOptions, Trust, Waited,
+};
 
 use crate::config::HostSettings;
 
@@ -40,6 +42,24 @@ pub fn facts_of(settings: &HostSettings, caller: Caller) -> HostFacts {
     match &settings.node {
         Some(node) => HostFacts { node: node.as_str().into(), ..facts },
         None => facts,
+    }
+}
+
+/// Assigns addresses to one attachment; while other calls have the ledger, one of them may do it.
+///
+/// # Errors
+/// [`LedgerError`] names the file and the cure.
+pub fn allocate(
+    settings: &HostSettings,
+    request: &Allocate,
+) -> Result<Result<Vec<Allocated>, AllocateError>, LedgerError> {
+    let options = options(settings, Create::IfMissing, ADD_DEADLINE);
+    match Ledger::open_to_allocate(&options, facts(Caller::Runtime), request)? {
+        Waited::Served(allocated) => Ok(Ok(allocated)),
+        Waited::Opened(ledger) => {
+            warn_of_risk(&ledger);
+            ledger.allocate_for_all(request)
+        }
     }
 }
 
@@ -93,13 +113,19 @@ fn open_with(
 ) -> Result<Ledger, LedgerError> {
     let options = options(settings, create, deadline);
     let ledger = Ledger::open(&options, facts(caller))?;
+    warn_of_risk(&ledger);
+    Ok(ledger)
+}
+
+/// Says what the file system may do to the ledger.
+fn warn_of_risk(ledger: &Ledger) {
     let file_system = ledger.file().file_system();
     let risk = match file_system.trust() {
         Trust::Layered => "what is written may vanish together with the container",
         Trust::Userspace => "only its program knows whether what is written survives a crash",
         // Leases of a runtime die with the boot as memory does. The others are refused, or fine.
-        _ => return Ok(ledger),
+        _ => return,
     };
-    tracing::warn!(path = %options.path.display(), %file_system, "{risk}; set data_dir to a folder on a disk of this host");
-    Ok(ledger)
+    let path = ledger.file().path().display();
+    tracing::warn!(%path, %file_system, "{risk}; set data_dir to a folder on a disk of this host");
 }

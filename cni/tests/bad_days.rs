@@ -145,6 +145,34 @@ fn status_counts_a_queued_release_as_room() {
     assert_eq!(plugin.add("c3", "eth0", &config).address(), "10.0.0.1/30");
 }
 
+/// Calls that wait for somebody else are carried out by the first of them whose turn it is.
+#[test]
+fn adds_that_wait_get_an_address_each() {
+    let (_folder, plugin) = plugin();
+    let config = plugin.range("10.0.0.0/24");
+    plugin.add("c0", "eth0", &config).ok();
+    let lock = File::open(plugin.data_dir().join("ledger.redb.lock")).unwrap();
+    flock(lock.as_fd(), FlockOperation::LockExclusive).unwrap();
+    let waiting = plugin.data_dir().join("ledger.redb.waiting");
+    let mut calls: Vec<_> =
+        (1..=16).map(|number| plugin.attachment("ADD", &format!("c{number}"), "eth0").stdin(&config).start()).collect();
+    calls.iter_mut().for_each(support::Running::feed);
+    let n_waiting = || {
+        let files = fs::read_dir(&waiting).into_iter().flatten();
+        files.filter(|file| file.as_ref().is_ok_and(|file| file.metadata().is_ok_and(|file| file.len() > 0))).count()
+    };
+    while n_waiting() < 16 {
+        // There is no event for a file of another process.
+        std::thread::yield_now();
+    }
+    drop(lock);
+    let mut addresses: Vec<_> = calls.into_iter().map(|call| call.wait().address()).collect();
+    addresses.sort();
+    addresses.dedup();
+    assert_eq!((addresses.len(), n_waiting()), (16, 0));
+    assert_eq!(held(&plugin).len(), 17);
+}
+
 #[test]
 fn check_and_status_write_nothing() {
     let (_folder, plugin) = plugin();

@@ -42,7 +42,7 @@ pub use crate::ledger::{
 pub use crate::ledger::{backend, memory as memory_ledger, probe};
 pub use crate::local::{
     Cell, Disagreement, Holding, Holdings, ImportConflict, ImportError, Imported, Ledger, LedgerError, Occupancy,
-    RepairError, Repaired, Verified,
+    RepairError, Repaired, Verified, Waited,
 };
 pub use crate::offset::{BLOCK_SIZE, BlockNumber, Offset};
 pub use crate::operations::{

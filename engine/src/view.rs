@@ -137,7 +137,13 @@ impl View {
         let left_out = left_out.chain(spec.gateways.iter().copied().map(Range::from));
         let ranges = IntervalSet::from_ranges(family, [bounds]).subtract(&IntervalSet::from_ranges(family, left_out));
 
-        let mut view = Self { cidr, edges: spec.edges, ranges, below: Vec::new(), count: 0, ignored };
+        Ok(Self::of_ranges(cidr, spec.edges, ranges, ignored))
+    }
+
+    /// The view that has these ranges, which lie in the network.
+    fn of_ranges(cidr: IpNet, edges: Edges, ranges: IntervalSet, ignored: Vec<Ignored>) -> Self {
+        let family = ranges.family();
+        let mut view = Self { cidr, edges, ranges, below: Vec::new(), count: 0, ignored };
         if !view.uses_zero() {
             let trimmed = view.ranges.ranges().iter().filter_map(|range| without_zero_at_the_ends(*range));
             view.ranges = IntervalSet::from_ranges(family, trimmed);
@@ -147,7 +153,21 @@ impl View {
             let distance = view.rank(range.last()) - view.rank(range.first());
             view.count = view.count.saturating_add(distance).saturating_add(1);
         }
-        Ok(view)
+        view
+    }
+
+    /// The ranges, each of which begins and ends with an assignable address.
+    pub(crate) fn ranges(&self) -> &[Range] {
+        self.ranges.ranges()
+    }
+
+    /// The view with these [`ranges`](Self::ranges), of which nothing was ignored; `None` when one lies outside of the
+    /// network.
+    pub(crate) fn from_ranges(cidr: IpNet, edges: Edges, ranges: &[Range]) -> Option<Self> {
+        let network = Range::from(cidr);
+        let all_inside = ranges.iter().all(|range| network.intersect(*range) == Some(*range));
+        let ranges = IntervalSet::from_ranges(network.family(), ranges.iter().copied());
+        all_inside.then(|| Self::of_ranges(cidr, edges, ranges, Vec::new()))
     }
 
     /// The network, without host bits.

@@ -143,14 +143,22 @@ impl Arbiter {
         KubernetesHost::open(options, host::facts_of(settings, Caller::Runtime), kubeconfig, patience, silence)
     }
 
-    /// Assigns addresses. The answers are in the order of the requests.
+    /// Assigns addresses to one attachment by whoever the configuration names.
     ///
     /// # Errors
-    /// [`ArbiterError`] when the ledger cannot be used; then nobody got anything.
-    pub fn allocate(&self, requests: &[Allocate]) -> Result<Vec<Result<Vec<Allocated>, AllocateError>>, ArbiterError> {
-        match self {
-            Self::Local(ledger) => Ok(ledger.allocate(requests)?),
-            Self::Kubernetes(host) => host.allocate(requests),
+    /// [`ArbiterError`] when the ledger cannot be used; then nothing was assigned.
+    pub fn allocate_one(
+        settings: &HostSettings,
+        datastore: &Datastore,
+        request: &Allocate,
+    ) -> Result<Result<Vec<Allocated>, AllocateError>, ArbiterError> {
+        match datastore {
+            Datastore::Kubernetes { kubeconfig } => {
+                let host = Self::open_kubernetes(settings, Path::new(kubeconfig), Purpose::Assign)?;
+                let no_answer = || Err(AllocateError::Busy { reason: "there was no answer".to_owned() });
+                Ok(host.allocate(std::slice::from_ref(request))?.pop().unwrap_or_else(no_answer))
+            }
+            Datastore::Local | Datastore::Etcd(_) => Ok(host::allocate(settings, request)?),
         }
     }
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use whereabouts_engine::{Allocate, Allocated, Attachment, IpNet, Network, Owner, Pod, Pool, Sharing, Want};
 
-use super::errors::{allocate_error, arbiter_error, no_answer};
+use super::errors::{allocate_error, arbiter_error};
 use crate::cni::{AddRequest, AddResult, CniError, ResultAddress, SpecVersion};
 use crate::config::Configuration;
 use crate::log;
-use crate::stores::{Arbiter, Purpose};
+use crate::stores::Arbiter;
 
 /// Assigns addresses and says which.
 pub(super) fn add(request: &AddRequest, version: SpecVersion) -> Result<String, CniError> {
@@ -18,9 +18,7 @@ pub(super) fn add(request: &AddRequest, version: SpecVersion) -> Result<String, 
     // A hook of the tests of the Go plugin: it widens the window between reading and writing.
     std::thread::sleep(configuration.sleep_for_race);
     let asked = Allocate { attachment: attachment(&request.attachment), owner: owner(request), wants };
-    let arbiter =
-        Arbiter::open(&configuration.host, &configuration.datastore, Purpose::Assign).map_err(arbiter_error)?;
-    let answer = arbiter.allocate(std::slice::from_ref(&asked)).map_err(arbiter_error)?.pop().ok_or_else(no_answer)?;
+    let answer = Arbiter::allocate_one(&configuration.host, &configuration.datastore, &asked).map_err(arbiter_error)?;
     let allocated = answer.map_err(|error| allocate_error(error, configuration))?;
     for Allocated { address, reused, .. } in &allocated {
         tracing::info!(%address, reused, attachment = %asked.attachment, "allocated");

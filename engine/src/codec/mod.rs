@@ -12,8 +12,10 @@ mod records;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub(crate) use self::rows::{OwnerAddress, OwnerRow, SpooledRelease};
+pub(crate) use self::waiting::{Served, WaitingRequest};
 
 use wincode::config::Configuration;
 use wincode::int_encoding::{LittleEndian, VarInt};
@@ -38,6 +40,8 @@ pub(crate) enum Kind {
     History = 7,
     Meta = 8,
     Spooled = 9,
+    Waiting = 10,
+    Served = 11,
 }
 
 /// Bytes that are no sound record.

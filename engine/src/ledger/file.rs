@@ -96,6 +96,12 @@ pub struct LedgerFile {
     _locks: Vec<Arc<Lockable>>,
 }
 
+/// A turn with the ledger, before it is opened: nobody else writes to it for as long as this lives.
+pub(crate) struct Turn {
+    folder: Folder,
+    queue: Option<Arc<Lockable>>,
+}
+
 /// What becomes of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome<T> {
@@ -122,6 +128,25 @@ impl OpenOptions {
             cache_bytes: 16 << 20,
         }
     }
+
+    /// Whether a ledger is made where there is none.
+    fn creates(&self) -> bool {
+        self.access == Access::Write && self.create != Create::Never
+    }
+}
+
+// === impl Turn ===
+
+impl Turn {
+    /// Waits for its turn until `deadline`.
+    pub(crate) fn take(options: &OpenOptions, deadline: Instant) -> Result<Self, LedgerFileError> {
+        let path = options.path.as_path();
+        let folder = Folder::above(path, options.creates())?;
+        if fs::symlink_metadata(path).is_err() && !options.creates() {
+            return Err(missing(path));
+        }
+        Ok(Self { folder, queue: queue_up(path, options, deadline)? })
+    }
 }
 
 // === impl LedgerFile ===
@@ -134,16 +159,16 @@ impl LedgerFile {
     /// or empty is never replaced by a new one, because what it held may still be in use.
     pub fn open(options: &OpenOptions) -> Result<Self, LedgerFileError> {
         let deadline = deadline_after(options.wait);
-        let path = options.path.as_path();
-        let create = options.access == Access::Write && options.create != Create::Never;
-        let folder = Folder::above(path, create)?;
-        let exists = fs::symlink_metadata(path).is_ok();
-        if !exists && !create {
-            return Err(missing(path));
-        }
+        Self::open_in_turn(options, Turn::take(options, deadline)?, deadline)
+    }
 
+    /// Opens the ledger in a turn that was taken before, with the same options. Until `deadline`, others that do not queue
+    /// up are waited for.
+    pub(crate) fn open_in_turn(options: &OpenOptions, turn: Turn, deadline: Instant) -> Result<Self, LedgerFileError> {
+        let path = options.path.as_path();
+        let create = options.creates();
+        let Turn { folder, queue } = turn;
         let mut locks = Vec::new();
-        let queue = queue_up(path, options, deadline)?;
         locks.extend(queue.iter().map(Arc::clone));
         let (file, unpublished) = match open_ledger(path, options.access) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && create => {

@@ -32,12 +32,13 @@ pub mod memory;
 pub mod probe;
 
 pub use self::error::StorageError;
-pub(crate) use self::file::Outcome;
 pub use self::file::{Access, Create, LedgerFile, OpenOptions};
+pub(crate) use self::file::{Outcome, Turn, with_suffix};
 pub use self::file_error::LedgerFileError;
 pub(crate) use self::file_journal::FileJournal;
 pub use self::filesystem::{FileSystem, Trust};
 pub use self::journal::Journal;
+pub(crate) use self::queue::{Lockable, Share, deadline_after, lock};
 pub use self::rows::{Rows, RowsMut, Table, Visit};
 pub use self::spool::{Spool, SpoolError, Spooled};
 pub(crate) use self::storage::MemoryStorage;

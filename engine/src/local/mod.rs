@@ -8,6 +8,7 @@ mod report;
 mod spooled;
 mod transfer;
 mod verify;
+mod waiting;
 
 use std::cell;
 use std::pin::pin;
@@ -18,6 +19,7 @@ pub use self::repair::{RepairError, Repaired};
 pub use self::report::{Cell, Holding, Holdings, Occupancy};
 pub use self::transfer::{ImportConflict, ImportError, Imported};
 pub use self::verify::{Disagreement, Verified};
+pub use self::waiting::Waited;
 
 use self::spooled::carry_out_in;
 use crate::host::{FIRST_PID_NAMESPACE, HostEnvironment, HostFacts};

@@ -13,7 +13,12 @@ impl Ledger {
     /// Opens the ledger to write, takes the spool's reserve while there is room, and carries out what is in it. What
     /// cannot be carried out is no reason not to open: it is tried again, or, where that is in vain, dropped.
     pub(super) fn open_and_carry_out(options: &OpenOptions, facts: HostFacts) -> Result<Self, LedgerError> {
-        let ledger = Self { file: LedgerFile::open(options)?, facts };
+        Self::carry_out_on(LedgerFile::open(options)?, options, facts)
+    }
+
+    /// The same with a file that was opened with these options.
+    pub(super) fn carry_out_on(file: LedgerFile, options: &OpenOptions, facts: HostFacts) -> Result<Self, LedgerError> {
+        let ledger = Self { file, facts };
         if !reserve_spool(&ledger.file) {
             return Ok(ledger);
         }
