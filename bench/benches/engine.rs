@@ -4,11 +4,12 @@
 
 use std::hint::black_box;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use whereabouts_engine::testing::{
-    block_of_pods, decode_block, decode_index, encode_block, encode_index, index_of_full_blocks,
+    block_of_pods, decode_block, decode_index, encode_block, encode_index, index_of_full_blocks, mark_full,
+    release as release_from,
 };
-use whereabouts_engine::{BlockNumber, View, ViewSpec};
+use whereabouts_engine::{BlockNumber, Family, Offset, View, ViewSpec};
 
 const KEY: &[u8] = b"key";
 
@@ -39,6 +40,32 @@ fn lowest_free(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// What a release changes: a block, and the mark of the index.
+fn release(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("release");
+    for (range, family) in [("10.0.0.0/8", Family::V4), ("fd00::/64", Family::V6)] {
+        let first = BlockNumber::of(View::new(&ViewSpec::new(range.parse().unwrap())).unwrap().first().unwrap());
+        let block = block_of_pods(255);
+        for held in [0_u64, 65_536, 1_000_000, 16_000_000] {
+            // Beside the block with the lease, so many addresses are held.
+            let mut index = black_box(index_of_full_blocks(family, first, held / 256 + 1));
+            group.bench_function(BenchmarkId::new(range, held), |bencher| {
+                bencher.iter_batched_ref(
+                    || block.clone(),
+                    |block| {
+                        let freed = release_from(&mut index, first, block, Offset::from(128));
+                        // Part of the figure, and about as much as taking the mark away.
+                        mark_full(&mut index, first);
+                        freed
+                    },
+                    BatchSize::SmallInput,
+                );
+            });
+        }
+    }
+    group.finish();
+}
+
 fn records(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("records");
     let block = block_of_pods(255);
@@ -57,5 +84,5 @@ fn records(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, lowest_free, records);
+criterion_group!(benches, lowest_free, release, records);
 criterion_main!(benches);

@@ -141,6 +141,18 @@ pub fn block_of_pods(n: u8) -> Block {
     block
 }
 
+/// What a release does in memory: the lease leaves its block, which the index then no longer calls full.
+pub fn release(index: &mut Index, number: BlockNumber, block: &mut Block, offset: Offset) -> Option<Lease> {
+    let freed = block.remove(offset);
+    index.set_mark(number, block.fullness());
+    freed
+}
+
+/// Marks a block as full again, for the next release.
+pub fn mark_full(index: &mut Index, number: BlockNumber) {
+    index.set_mark(number, Fullness::Full);
+}
+
 /// The record of a block.
 ///
 /// # Errors

@@ -191,7 +191,9 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                         let known = of_block.filter_map(|held| Some((id.clone(), held.offset, held.lease.clone()?)));
                         result.freed.extend(known);
                     }
-                    if made_room || is_repeated {
+                    // What was not found any more, another call has freed, and may have died before it looked at the mark.
+                    let n_held = held.iter().filter(|held| held.block == id).count();
+                    if made_room || is_repeated || found.len() < n_held {
                         recheck.push(id);
                     }
                 }
