@@ -11,6 +11,12 @@ use serde_json::{Value, json};
 /// Stands for the folder of a plugin's state wherever a configuration names one.
 pub const DATA_DIR: &str = "{data_dir}";
 
+/// Stands for the kubeconfig of a node, where a cluster is the store.
+pub const KUBECONFIG: &str = "{kubeconfig}";
+
+/// Stands for the range that the containers get addresses of, where a cluster is the store.
+pub const RANGE: &str = "{range}";
+
 /// A program that takes part.
 #[derive(Debug, Clone)]
 pub struct Contender {
@@ -29,6 +35,8 @@ pub enum Kind {
     FloorEmpty,
     /// A program that makes one durable commit: what any process costs that remembers something.
     FloorCommit,
+    /// A program that makes two durable commits, and reads and replaces an object of a cluster.
+    FloorRequests,
     /// This project's plugin; it is filled through the engine, in batches.
     Ours(Value),
     /// The reference `host-local` plugin; it is filled by writing its files.
@@ -67,6 +75,29 @@ impl Contender {
         Self { name: "floor: commit".into(), program: folder.join("floor-commit"), kind: Kind::FloorCommit }
     }
 
+    /// The program that makes two commits and two requests; it lies beside `folder`'s other programs.
+    pub fn floor_requests(folder: &Path) -> Self {
+        Self { name: "floor: requests".into(), program: folder.join("floor-requests"), kind: Kind::FloorRequests }
+    }
+
+    /// This project's plugin where a cluster is the store.
+    pub fn ours_in_cluster(program: PathBuf) -> Self {
+        let config = json!({
+            "cniVersion": "1.0.0",
+            "name": "bench",
+            "type": "bridge",
+            "ipam": {
+                "type": "whereabouts",
+                "datastore": "kubernetes",
+                "kubernetes": { "kubeconfig": KUBECONFIG },
+                // Another plugin's pools of the unnamed network would have to be moved over first.
+                "network_name": "bench",
+                "range": RANGE,
+            },
+        });
+        Self { name: "whereabouts".into(), program, kind: Kind::Ours(config) }
+    }
+
     /// This project's plugin with a /8 to give away.
     pub fn ours(program: PathBuf) -> Self {
         let config = json!({
@@ -78,24 +109,30 @@ impl Contender {
         Self { name: "whereabouts".into(), program, kind: Kind::Ours(config) }
     }
 
-    /// A plugin given on the command line. Its kind is read from `ipam.type` of its configuration.
+    /// A plugin given on the command line, with a state of its own on this host. Its kind is read from `ipam.type` of
+    /// its configuration.
     ///
     /// # Errors
     ///
     /// When the configuration cannot be read, or names no IPAM, or no place for [`DATA_DIR`].
     pub fn from_argument(argument: &PluginArgument) -> Result<Self> {
-        let path = argument.config.display();
-        let text = fs::read_to_string(&argument.config).with_context(|| format!("reading {path}"))?;
-        if !text.contains(DATA_DIR) {
-            bail!("{path} says {DATA_DIR} nowhere: the plugin would keep its state where it is at home");
-        }
-        let config: Value = serde_json::from_str(&text).with_context(|| format!("{path} is not JSON"))?;
-        let kind = match config.pointer("/ipam/type").and_then(Value::as_str) {
-            Some("whereabouts") => Kind::Ours(config),
-            Some("host-local") => Kind::HostLocal(config),
-            Some(_) => Kind::Other(config),
-            None => bail!("{path} has no ipam.type"),
+        let config = argument.config(&[DATA_DIR])?;
+        let kind = match ipam_type(&config) {
+            "whereabouts" => Kind::Ours(config),
+            "host-local" => Kind::HostLocal(config),
+            _ => Kind::Other(config),
         };
+        Ok(Self { name: argument.name.clone(), program: argument.program.clone(), kind })
+    }
+
+    /// A plugin given on the command line, with its state in a cluster. It is another one, whatever its type: the Go
+    /// plugin and ours have the same.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration cannot be read, or names no IPAM, or no place for [`KUBECONFIG`] or [`RANGE`].
+    pub fn from_argument_in_cluster(argument: &PluginArgument) -> Result<Self> {
+        let kind = Kind::Other(argument.config(&[KUBECONFIG, RANGE])?);
         Ok(Self { name: argument.name.clone(), program: argument.program.clone(), kind })
     }
 
@@ -105,15 +142,19 @@ impl Contender {
     ///
     /// When the folder's path is not UTF-8.
     pub fn config(&self, data_dir: &Path) -> Result<Option<Value>> {
-        let data_dir = data_dir.to_str().context("the folder's path is not UTF-8")?;
-        Ok(match &self.kind {
-            Kind::FloorEmpty | Kind::FloorCommit => None,
+        Ok(self.config_with(&[(DATA_DIR, data_dir.to_str().context("the folder's path is not UTF-8")?)]))
+    }
+
+    /// The configuration with each of these words replaced by what it stands for; `None` for the floors.
+    pub fn config_with(&self, meanings: &[(&str, &str)]) -> Option<Value> {
+        match &self.kind {
+            Kind::FloorEmpty | Kind::FloorCommit | Kind::FloorRequests => None,
             Kind::Ours(config) | Kind::HostLocal(config) | Kind::Other(config) => {
                 let mut config = config.clone();
-                fill_in(&mut config, data_dir);
+                fill_in(&mut config, meanings);
                 Some(config)
             }
-        })
+        }
     }
 
     /// Whether it is known how to make it hold so many addresses beforehand. The floors hold nothing and run along.
@@ -123,21 +164,48 @@ impl Contender {
 
     /// Whether this is one of the floors.
     pub fn is_floor(&self) -> bool {
-        matches!(self.kind, Kind::FloorEmpty | Kind::FloorCommit)
+        matches!(self.kind, Kind::FloorEmpty | Kind::FloorCommit | Kind::FloorRequests)
     }
 }
 
-/// Puts the folder in place of [`DATA_DIR`] in every string below `value`.
-fn fill_in(value: &mut Value, data_dir: &str) {
+/// Puts in place of each word what it stands for, in every string below `value`.
+fn fill_in(value: &mut Value, meanings: &[(&str, &str)]) {
     match value {
-        Value::String(text) => *text = text.replace(DATA_DIR, data_dir),
-        Value::Array(items) => items.iter_mut().for_each(|item| fill_in(item, data_dir)),
-        Value::Object(fields) => fields.values_mut().for_each(|field| fill_in(field, data_dir)),
+        Value::String(text) => {
+            for (word, meaning) in meanings {
+                *text = text.replace(word, meaning);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| fill_in(item, meanings)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| fill_in(field, meanings)),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
+/// The name of the IPAM plugin that a configuration is for; empty where there is none.
+fn ipam_type(config: &Value) -> &str {
+    config.pointer("/ipam/type").and_then(Value::as_str).unwrap_or_default()
+}
+
 // === impl PluginArgument ===
+
+impl PluginArgument {
+    /// Reads the configuration, which must say all of these words.
+    fn config(&self, words: &[&str]) -> Result<Value> {
+        let path = self.config.display();
+        let text = fs::read_to_string(&self.config).with_context(|| format!("reading {path}"))?;
+        for word in words {
+            if !text.contains(word) {
+                bail!("{path} says {word} nowhere: the plugin would use what it uses at home");
+            }
+        }
+        let config: Value = serde_json::from_str(&text).with_context(|| format!("{path} is not JSON"))?;
+        if ipam_type(&config).is_empty() {
+            bail!("{path} has no ipam.type");
+        }
+        Ok(config)
+    }
+}
 
 impl FromStr for PluginArgument {
     type Err = String;
@@ -167,11 +235,19 @@ impl FromStr for AtMostArgument {
 
 // === impl Kind ===
 
+impl Kind {
+    /// Whether it is a floor that stays on its host.
+    pub fn asks_no_cluster(&self) -> bool {
+        matches!(self, Self::FloorEmpty | Self::FloorCommit)
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::FloorEmpty => "a process that does nothing",
             Self::FloorCommit => "a process that makes one durable commit",
+            Self::FloorRequests => "a process that makes a GET, a PUT and two durable commits",
             Self::Ours(_) => "this project's plugin",
             Self::HostLocal(_) => "host-local",
             Self::Other(_) => "another plugin",
@@ -206,6 +282,23 @@ mod tests {
         assert!(error.to_string().contains("{data_dir}"), "{error}");
         let error = plugin(r#"{"dataDir": "{data_dir}"}"#).unwrap_err();
         assert!(error.to_string().contains("ipam.type"), "{error}");
+    }
+
+    #[test]
+    fn in_a_cluster_a_kubeconfig_and_a_range_are_filled_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        let argument: PluginArgument = format!("go=/bin/go,{}", path.display()).parse().unwrap();
+        fs::write(&path, r#"{"ipam": {"type": "whereabouts", "range": "{range}"}}"#).unwrap();
+        let error = Contender::from_argument_in_cluster(&argument).unwrap_err().to_string();
+        assert!(error.contains(KUBECONFIG), "{error}");
+        let text = r#"{"ipam": {"type": "whereabouts", "range": "{range}", "kubernetes": ["{kubeconfig}"]}}"#;
+        fs::write(&path, text).unwrap();
+        let contender = Contender::from_argument_in_cluster(&argument).unwrap();
+        assert!(matches!(contender.kind, Kind::Other(_)), "its name is that of ours");
+        let config = contender.config_with(&[(KUBECONFIG, "/k"), (RANGE, "10.0.0.0/24")]).unwrap();
+        assert_eq!(config["ipam"], json!({ "type": "whereabouts", "range": "10.0.0.0/24", "kubernetes": ["/k"] }));
+        assert_eq!(Contender::floor_requests(Path::new("/")).config_with(&[]), None);
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! - An answer counts only when the process succeeded and gave an address that it had not given before.
 //! - Two floors run along: a program that does nothing, and one that makes one durable commit with our options.
 
+pub mod cluster;
 pub mod contender;
 pub mod held;
 pub mod measure;

@@ -1,6 +1,7 @@
 //! Starts a process as a container runtime does and takes the time.
 
 use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -25,19 +26,46 @@ pub struct Run {
     pub stdout: Vec<u8>,
 }
 
+/// What a call says beside its verb and its container.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Circumstances<'a> {
+    /// Further variables of the environment.
+    pub environment: &'a [(String, OsString)],
+    /// Whether the container is the sandbox of a pod, as Kubernetes runs them.
+    pub is_pod: bool,
+}
+
 /// Runs `program` once for `verb` and a container that no other call names.
 ///
 /// # Errors
 ///
 /// When it does not start, or does not succeed; stdout is then part of the error.
-pub fn run(program: &Path, arguments: &[&Path], stdin: &Path, verb: &str) -> Result<Run> {
+pub fn run<A: AsRef<OsStr>>(program: &Path, arguments: &[A], stdin: &Path, verb: &str) -> Result<Run> {
+    run_in(Circumstances::default(), program, arguments, stdin, verb)
+}
+
+/// The same where more is said than the protocol asks for.
+///
+/// # Errors
+///
+/// When it does not start, or does not succeed; stdout is then part of the error.
+pub fn run_in<A: AsRef<OsStr>>(
+    circumstances: Circumstances<'_>,
+    program: &Path,
+    arguments: &[A],
+    stdin: &Path,
+    verb: &str,
+) -> Result<Run> {
     // Everything that is ours to do is done before the clock runs.
+    let container = next_container();
     let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(circumstances.environment.iter().map(|(name, value)| (name, value)));
+    if circumstances.is_pod {
+        command.env("CNI_ARGS", pod_arguments(&container));
+    }
     command
-        .args(arguments)
-        .env_clear()
         .env("CNI_COMMAND", verb)
-        .env("CNI_CONTAINERID", next_container())
+        .env("CNI_CONTAINERID", container)
         .env("CNI_NETNS", "/run/netns/whereabouts-bench")
         .env("CNI_IFNAME", "eth0")
         .env("CNI_PATH", program.parent().context("a program lies in a folder")?)
@@ -75,6 +103,17 @@ fn next_container() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     container(number)
+}
+
+/// What containerd says in `CNI_ARGS` of the pod whose sandbox this is: a pod of its own.
+fn pod_arguments(container: &str) -> String {
+    // The ids differ at both ends, and are ASCII.
+    let (front, back) = container.split_at_checked(12).unwrap_or((container, ""));
+    let uid = back.split_at_checked(40).map_or(back, |(_, end)| end);
+    format!(
+        "IgnoreUnknown=1;K8S_POD_NAMESPACE=bench;K8S_POD_NAME=pod-{front};K8S_POD_INFRA_CONTAINER_ID={container};\
+         K8S_POD_UID=5f0c24d1-7a3b-4c5e-8d1f-{uid}"
+    )
 }
 
 /// The container id that belongs to a number. Distinct numbers get distinct ids that share no long beginning, as
@@ -122,6 +161,16 @@ mod tests {
         let ids: HashSet<String> = (0..10_000).map(container).collect();
         assert_eq!(ids.len(), 10_000);
         assert!(ids.iter().all(|id| id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())));
+    }
+
+    #[test]
+    fn every_sandbox_is_of_a_pod_of_its_own() {
+        let arguments: HashSet<String> = (0..1000).map(|number| pod_arguments(&container(number))).collect();
+        assert_eq!(arguments.len(), 1000);
+        let of_seven = pod_arguments(&container(7));
+        let uid = of_seven.split("K8S_POD_UID=").nth(1).unwrap();
+        assert!(uid.len() == 36 && uid.ends_with("000000000007"), "{uid}");
+        assert!(pod_arguments("short").contains("K8S_POD_NAME=pod-short;"));
     }
 
     #[test]

@@ -11,8 +11,8 @@ use crate::statistics::{Summary, median_ratio};
 /// Explains the columns once, above the tables.
 pub const LEGEND: &str = "\
 Times are of whole processes, in milliseconds, from before the start until the end.
-  - empty    median of (this - the empty process of the same round)
-  x empty, x commit, x ours    median of (this / the other one in the same round);
+  - empty, - reqs    median of (this - that floor in the same round)
+  x empty, x commit, x reqs, x ours    median of (this / the other one in the same round);
              in the table of rates, of the rates: what is above 1 is faster
 ";
 
@@ -23,10 +23,11 @@ Times are of whole processes, in milliseconds, from before the start until the e
 /// When `to` cannot be written.
 pub fn write_table(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
     writeln!(to, "{}", outcome.title)?;
+    let floor = Floor::of(outcome);
     writeln!(
         to,
         "{:<20}{:>10}{:>10}{:>10}{:>10}{:>10}{:>9}{:>9}{:>9}",
-        "", "median", "p90", "p99", "max", "- empty", "x empty", "x commit", "x ours"
+        "", "median", "p90", "p99", "max", floor.minus, "x empty", floor.times, "x ours"
     )?;
     let paired = outcome.series.iter().all(|series| series.per_second.is_empty());
     for series in &outcome.series {
@@ -36,14 +37,14 @@ pub fn write_table(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
         for value in [summary.median, summary.p90, summary.p99, summary.max] {
             write!(to, "{value:>10.2}")?;
         }
-        match compared.above_empty {
+        match compared.above_floor {
             Some(value) => write!(to, "{value:>10.2}")?,
             None => write!(to, "{:>10}", "")?,
         }
         write_ratios(to, &compared)?;
     }
     if !paired {
-        write_rates(to, outcome)?;
+        write_rates(to, outcome, &floor)?;
     }
     for why in &outcome.left_out {
         writeln!(to, "(not here: {why})")?;
@@ -51,8 +52,8 @@ pub fn write_table(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
     writeln!(to)
 }
 
-fn write_rates(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
-    writeln!(to, "{:<20}{:>10}{:>39}{:>9}{:>9}{:>9}", "per second", "median", "", "x empty", "x commit", "x ours")?;
+fn write_rates(to: &mut impl Write, outcome: &Outcome, floor: &Floor) -> io::Result<()> {
+    writeln!(to, "{:<20}{:>10}{:>40}{:>9}{:>9}{:>9}", "per second", "median", "", "x empty", floor.times, "x ours")?;
     for series in &outcome.series {
         let Some(summary) = Summary::of(&series.per_second) else { continue };
         write!(to, "{:<20}{:>10.1}{:>40}", series.name, summary.median, "")?;
@@ -63,7 +64,7 @@ fn write_rates(to: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
 
 /// The last three columns and the end of the line.
 fn write_ratios(to: &mut impl Write, compared: &Compared) -> io::Result<()> {
-    for ratio in [compared.to_empty, compared.to_commit, compared.to_ours] {
+    for ratio in [compared.to_empty, compared.to_floor, compared.to_ours] {
         match ratio {
             Some(ratio) if ratio >= 100.0 => write!(to, "{ratio:>9.0}")?,
             Some(ratio) => write!(to, "{ratio:>9.2}")?,
@@ -85,7 +86,7 @@ pub fn to_json(machine: &Value, outcomes: &[Outcome]) -> Value {
     json!({ "machine": machine, "scenarios": scenarios })
 }
 
-fn series_to_json(outcome: &Outcome, series: &Series) -> Value {
+pub(crate) fn series_to_json(outcome: &Outcome, series: &Series) -> Value {
     let parallel = !series.per_second.is_empty();
     let compared = Compared::of(outcome, series, if parallel { per_second } else { milliseconds });
     json!({
@@ -93,47 +94,88 @@ fn series_to_json(outcome: &Outcome, series: &Series) -> Value {
         "what": series.kind.to_string(),
         "process": Summary::of(&series.milliseconds).map(|summary| summary.to_json("ms")),
         "rate": Summary::of(&series.per_second).map(|summary| summary.to_json("per_second")),
-        "above_empty_ms": compared.above_empty.filter(|_| !parallel),
+        Floor::of(outcome).above_name: compared.above_floor.filter(|_| !parallel),
         "ratio_to_empty": compared.to_empty,
-        "ratio_to_commit": compared.to_commit,
+        Floor::of(outcome).ratio_name: compared.to_floor,
         "ratio_to_ours": compared.to_ours,
     })
 }
 
+/// The floor that a scenario is held against, and what its columns are called.
+struct Floor {
+    minus: &'static str,
+    times: &'static str,
+    above_name: &'static str,
+    ratio_name: &'static str,
+    /// What the difference is taken to.
+    is_base: fn(&Kind) -> bool,
+    /// What the second ratio is taken to.
+    is_floor: fn(&Kind) -> bool,
+}
+
 /// A series beside the floors and ours, round by round.
 #[derive(Debug, Default)]
-struct Compared {
-    above_empty: Option<f64>,
+pub(crate) struct Compared {
+    /// How much more it is than the floor: the empty process, or in a cluster the one with the requests.
+    pub(crate) above_floor: Option<f64>,
     to_empty: Option<f64>,
-    to_commit: Option<f64>,
-    to_ours: Option<f64>,
+    to_floor: Option<f64>,
+    pub(crate) to_ours: Option<f64>,
 }
 
 type Values = fn(&Series) -> &[f64];
 
-fn milliseconds(series: &Series) -> &[f64] {
+pub(crate) fn milliseconds(series: &Series) -> &[f64] {
     &series.milliseconds
 }
 
-fn per_second(series: &Series) -> &[f64] {
+pub(crate) fn per_second(series: &Series) -> &[f64] {
     &series.per_second
+}
+
+// === impl Floor ===
+
+impl Floor {
+    fn of(outcome: &Outcome) -> Self {
+        let in_cluster = outcome.series.iter().any(|series| series.kind == Kind::FloorRequests);
+        if in_cluster {
+            let is_floor = |kind: &Kind| *kind == Kind::FloorRequests;
+            Self {
+                minus: "- reqs",
+                times: "x reqs",
+                above_name: "above_requests_ms",
+                ratio_name: "ratio_to_requests",
+                is_base: is_floor,
+                is_floor,
+            }
+        } else {
+            Self {
+                minus: "- empty",
+                times: "x commit",
+                above_name: "above_empty_ms",
+                ratio_name: "ratio_to_commit",
+                is_base: |kind| *kind == Kind::FloorEmpty,
+                is_floor: |kind| *kind == Kind::FloorCommit,
+            }
+        }
+    }
 }
 
 // === impl Compared ===
 
 impl Compared {
-    fn of(outcome: &Outcome, series: &Series, values: Values) -> Self {
+    pub(crate) fn of(outcome: &Outcome, series: &Series, values: Values) -> Self {
         let find = |wanted: fn(&Kind) -> bool| outcome.series.iter().find(|other| wanted(&other.kind)).map(values);
-        let empty = find(|kind| *kind == Kind::FloorEmpty);
+        let floor = Floor::of(outcome);
         let ratio = |other: Option<&[f64]>| median_ratio(values(series), other?);
-        let above = |empty: &[f64]| {
-            let differences: Vec<f64> = values(series).iter().zip(empty).map(|(this, empty)| this - empty).collect();
+        let above = |base: &[f64]| {
+            let differences: Vec<f64> = values(series).iter().zip(base).map(|(this, base)| this - base).collect();
             Summary::of(&differences).map(|summary| summary.median)
         };
         Self {
-            above_empty: empty.and_then(above),
-            to_empty: ratio(empty),
-            to_commit: ratio(find(|kind| *kind == Kind::FloorCommit)),
+            above_floor: find(floor.is_base).and_then(above),
+            to_empty: ratio(find(|kind| *kind == Kind::FloorEmpty)),
+            to_floor: ratio(find(floor.is_floor)),
             to_ours: ratio(find(|kind| matches!(kind, Kind::Ours(_)))),
         }
     }
@@ -178,6 +220,16 @@ mod tests {
         assert_eq!(line("host-local"), "900.00 1200.00 1200.00 1200.00 898.50 600 300 200");
         assert!(text.contains("(not here: other: why)"));
         assert!(text.lines().all(|line| line.chars().count() < 100), "{text}");
+    }
+
+    #[test]
+    fn in_a_cluster_the_floor_is_the_one_with_the_requests() {
+        let mut outcome = outcome(false);
+        outcome.series.push(series("floor: requests", Kind::FloorRequests, &[2.5, 5.5], &[]));
+        let text = table(&outcome);
+        assert!(text.contains("- reqs") && text.contains("x reqs") && !text.contains("x commit"), "{text}");
+        let json = to_json(&Value::Null, &[outcome]);
+        assert_eq!(json["scenarios"][0]["series"][2]["above_requests_ms"], 0.5);
     }
 
     #[test]

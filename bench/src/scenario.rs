@@ -16,7 +16,7 @@ use crate::seat::Seat;
 const ROUNDS_PER_EMPTY_STATE: usize = 20;
 
 /// ADDs that each of the parallel callers makes, one after the other, in one round.
-const ADDS_PER_CALLER: usize = 4;
+pub(crate) const ADDS_PER_CALLER: usize = 4;
 
 /// Rounds that are run whatever they cost: fewer have no median worth printing.
 const FEWEST_ROUNDS: usize = 10;
@@ -107,7 +107,7 @@ pub fn parallel(contenders: &[Contender], callers: usize, effort: &Effort, folde
             seats.push(seat);
         }
         for (place, seat) in in_turn(&seats, round) {
-            let (took, each) = burst(seat, callers)?;
+            let (took, each) = burst(callers, |_| ADDS_PER_CALLER, |_| Ok(seat.add()?.took))?;
             let processes = each.len();
             each.into_iter().for_each(|took| table.note(place, took));
             table.note_rate(place, processes, took);
@@ -143,15 +143,20 @@ pub fn start(contenders: &[Contender], effort: &Effort, folder: &Path) -> Result
     Ok(Outcome { title, series: table.series, left_out: Vec::new() })
 }
 
-/// All callers begin together; how long all took, and each process.
-fn burst(seat: &Seat<'_>, callers: usize) -> Result<(Duration, Vec<Duration>)> {
+/// All callers begin together, and each makes its ADDs one after the other; how long all took, and what came of each.
+pub(crate) fn burst<T: Send>(
+    callers: usize,
+    adds_of: impl Fn(usize) -> usize,
+    add: impl Fn(usize) -> Result<T> + Sync,
+) -> Result<(Duration, Vec<T>)> {
     let ready = Barrier::new(callers + 1);
     thread::scope(|scope| {
         let threads: Vec<_> = (0..callers)
-            .map(|_| {
-                scope.spawn(|| {
+            .map(|caller| {
+                let (ready, add, adds) = (&ready, &add, adds_of(caller));
+                scope.spawn(move || {
                     ready.wait();
-                    (0..ADDS_PER_CALLER).map(|_| Ok(seat.add()?.took)).collect::<Result<Vec<_>>>()
+                    (0..adds).map(|_| add(caller)).collect::<Result<Vec<_>>>()
                 })
             })
             .collect();
@@ -184,12 +189,12 @@ fn able<'a>(contenders: &'a [Contender], held: u64, effort: &Effort) -> (Vec<&'a
 
 /// The seats in the order in which they run in this round: each round begins with another one, so that none always
 /// follows the same neighbour.
-fn in_turn<T>(seats: &[T], round: usize) -> impl Iterator<Item = (usize, &T)> {
+pub(crate) fn in_turn<T>(seats: &[T], round: usize) -> impl Iterator<Item = (usize, &T)> {
     seats.iter().enumerate().cycle().skip(round % seats.len().max(1)).take(seats.len())
 }
 
 /// A number as people read it.
-fn thousands(number: u64) -> String {
+pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -202,14 +207,14 @@ fn thousands(number: u64) -> String {
 }
 
 /// The series while they grow.
-struct Table {
-    series: Vec<Series>,
+pub(crate) struct Table {
+    pub(crate) series: Vec<Series>,
 }
 
 // === impl Table ===
 
 impl Table {
-    fn new(contenders: &[&Contender]) -> Self {
+    pub(crate) fn new(contenders: &[&Contender]) -> Self {
         let series = |contender: &&Contender| Series {
             name: contender.name.clone(),
             kind: contender.kind.clone(),
@@ -219,14 +224,14 @@ impl Table {
         Self { series: contenders.iter().map(series).collect() }
     }
 
-    fn note(&mut self, place: usize, took: Duration) {
+    pub(crate) fn note(&mut self, place: usize, took: Duration) {
         if let Some(series) = self.series.get_mut(place) {
             series.milliseconds.push(took.as_secs_f64() * 1e3);
         }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "processes of one round are few")]
-    fn note_rate(&mut self, place: usize, processes: usize, took: Duration) {
+    pub(crate) fn note_rate(&mut self, place: usize, processes: usize, took: Duration) {
         if let Some(series) = self.series.get_mut(place) {
             series.per_second.push(processes as f64 / took.as_secs_f64());
         }

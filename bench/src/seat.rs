@@ -42,7 +42,7 @@ impl<'a> Seat<'a> {
         fs::write(&stdin, config.to_string())?;
         if held > 0 {
             match &contender.kind {
-                Kind::FloorEmpty | Kind::FloorCommit => {}
+                Kind::FloorEmpty | Kind::FloorCommit | Kind::FloorRequests => {}
                 Kind::HostLocal(_) => fill_host_local(&config, held)?,
                 Kind::Ours(_) => held::fill(&config, held)?,
                 Kind::Other(_) => bail!("{} cannot be filled", contender.name),
@@ -73,7 +73,7 @@ impl<'a> Seat<'a> {
     ///
     /// When it fails.
     pub fn version(&self) -> Result<Run> {
-        measure::run(&self.contender.program, &[], &self.stdin, "VERSION")
+        measure::run::<&Path>(&self.contender.program, &[], &self.stdin, "VERSION")
     }
 }
 
