@@ -7,10 +7,10 @@ SCHEDULES ?= 1000000
 export WHEREABOUTS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/whereabouts
 
 .DEFAULT_GOAL := help
-.PHONY: help first-address first-cluster-address test lint deny fuzz simulate mutations bench side-by-side peers clean-peers servers clean-servers
+.PHONY: help first-address first-cluster-address test lint deny fuzz simulate mutations bench side-by-side side-by-side-cluster peers clean-peers servers clean-servers
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
 first-address: ## an address out of a pool that outlives the process
 	$(CARGO) run --release -p whereabouts -- allocate 10.0.0.0/24
@@ -48,6 +48,11 @@ side-by-side: ## whole plugins measured beside each other: ours, host-local, and
 	$(CARGO) build --release -p whereabouts
 	$(CARGO) build --release -p whereabouts-bench
 	bench/side-by-side
+
+side-by-side-cluster: ## the same before an API server of its own, some 3 minutes
+	$(CARGO) build --release -p whereabouts
+	$(CARGO) build --release -p whereabouts-bench
+	bench/side-by-side-cluster
 
 peers: ## build the Go programs that tests and benchmarks run beside ours
 	cni/tests/peers/build

@@ -57,15 +57,15 @@ pub fn run_in<A: AsRef<OsStr>>(
     verb: &str,
 ) -> Result<Run> {
     // Everything that is ours to do is done before the clock runs.
-    let container = next_container();
+    let number = next_number();
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(circumstances.environment.iter().map(|(name, value)| (name, value)));
     if circumstances.is_pod {
-        command.env("CNI_ARGS", pod_arguments(&container));
+        command.env("CNI_ARGS", pod_arguments(number));
     }
     command
         .env("CNI_COMMAND", verb)
-        .env("CNI_CONTAINERID", container)
+        .env("CNI_CONTAINERID", container(number))
         .env("CNI_NETNS", "/run/netns/whereabouts-bench")
         .env("CNI_IFNAME", "eth0")
         .env("CNI_PATH", program.parent().context("a program lies in a folder")?)
@@ -98,30 +98,39 @@ fn read_all(child: &mut Child, stdout: &mut Vec<u8>, start: Instant) -> Result<D
     Ok(first_byte)
 }
 
-/// A container id as containerd makes them, 64 hexadecimal digits, that was not used before in this process.
-fn next_container() -> String {
+/// The number of a container that was not used before in this process.
+fn next_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    container(number)
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// What containerd says in `CNI_ARGS` of the pod whose sandbox this is: a pod of its own.
-fn pod_arguments(container: &str) -> String {
-    // The ids differ at both ends, and are ASCII.
-    let (front, back) = container.split_at_checked(12).unwrap_or((container, ""));
-    let uid = back.split_at_checked(40).map_or(back, |(_, end)| end);
+/// What containerd says in `CNI_ARGS` of the pod whose sandbox has this number: a pod of its own.
+fn pod_arguments(number: u64) -> String {
+    let container = container(number);
+    let [name, front, back] = [4, 5, 6].map(|word| mixed(number, word));
+    let (third, last) = (back >> 52, back & 0xffff_ffff_ffff);
+    let (first, second) = (front >> 32, front >> 16 & 0xffff);
     format!(
-        "IgnoreUnknown=1;K8S_POD_NAMESPACE=bench;K8S_POD_NAME=pod-{front};K8S_POD_INFRA_CONTAINER_ID={container};\
-         K8S_POD_UID=5f0c24d1-7a3b-4c5e-8d1f-{uid}"
+        "IgnoreUnknown=1;K8S_POD_NAMESPACE=bench;K8S_POD_NAME=web-{name:016x};\
+         K8S_POD_INFRA_CONTAINER_ID={container};\
+         K8S_POD_UID={first:08x}-{second:04x}-4{:03x}-8{third:03x}-{last:012x}",
+        front & 0xfff
     )
 }
 
-/// The container id that belongs to a number. Distinct numbers get distinct ids that share no long beginning, as
-/// those of containerd do not.
+/// The container id that belongs to a number, 64 hexadecimal digits as containerd makes them. Distinct numbers get
+/// distinct ids, and no id can be told from random: a plugin that compresses what it writes finds nothing here that it
+/// would not find on a node.
 pub fn container(number: u64) -> String {
-    // An odd multiplier permutes the 64-bit numbers: the ids differ and look random in their first half.
-    let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    format!("{mixed:016x}{:032x}{number:016x}", u128::from(mixed) << 32)
+    (0..4).map(|word| format!("{:016x}", mixed(number, word))).collect()
+}
+
+/// The word at this place, from 0 to 7, of what belongs to a number (SplitMix64, which permutes the 64-bit numbers).
+fn mixed(number: u64, place: u64) -> u64 {
+    let mut word = (number.wrapping_mul(8).wrapping_add(place)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ word >> 31
 }
 
 /// The addresses that a plugin has given so far in one place.
@@ -165,12 +174,16 @@ mod tests {
 
     #[test]
     fn every_sandbox_is_of_a_pod_of_its_own() {
-        let arguments: HashSet<String> = (0..1000).map(|number| pod_arguments(&container(number))).collect();
-        assert_eq!(arguments.len(), 1000);
-        let of_seven = pod_arguments(&container(7));
-        let uid = of_seven.split("K8S_POD_UID=").nth(1).unwrap();
-        assert!(uid.len() == 36 && uid.ends_with("000000000007"), "{uid}");
-        assert!(pod_arguments("short").contains("K8S_POD_NAME=pod-short;"));
+        let value = |number, key: &str| {
+            let arguments = pod_arguments(number);
+            let pair = arguments.split(';').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('=')).unwrap();
+            pair.to_owned()
+        };
+        for key in ["K8S_POD_NAME", "K8S_POD_UID", "K8S_POD_INFRA_CONTAINER_ID"] {
+            assert_eq!((0..1000).map(|number| value(number, key)).collect::<HashSet<_>>().len(), 1000, "{key}");
+        }
+        let uid = value(7, "K8S_POD_UID");
+        assert_eq!(uid.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12], "{uid}");
     }
 
     #[test]
