@@ -10,6 +10,10 @@ use crate::block::Fullness;
 use crate::offset::BlockNumber;
 use crate::view::View;
 
+/// Why a space is frozen whose leases went to another program, which gives its addresses away from then on. It is stored,
+/// so it stays as it is.
+pub const HANDED_OVER: &str = "its leases were handed over to another program, which gives its addresses away now";
+
 /// A set of block numbers: a roaring bitmap of the low 32 bits under each value of the high bits.
 ///
 /// A view looks for the first number that is *not* in the set, so full runs are jumped over, not walked.
@@ -184,6 +188,12 @@ impl Index {
     #[must_use]
     pub fn frozen(&self) -> Option<&str> {
         self.frozen.as_deref()
+    }
+
+    /// Whether the leases of the space went to another program: then it is frozen for good, and no repair opens it.
+    #[must_use]
+    pub fn is_handed_over(&self) -> bool {
+        self.frozen() == Some(HANDED_OVER)
     }
 
     /// The nodes that have reported to the repair of a frozen space.

@@ -28,7 +28,7 @@ pub use crate::block::{Block, Fullness};
 pub use crate::cluster::{ClusterHost, ClusterLedger, KnownStore, Rebuilt, Survey, SurveyError};
 pub use crate::codec::CodecError;
 pub use crate::host::{HostEnvironment, HostFacts};
-pub use crate::index::{BlockSet, Index};
+pub use crate::index::{BlockSet, HANDED_OVER, Index};
 pub use crate::intent::Past;
 pub use crate::interval::{IntervalSet, Range};
 pub use crate::lease::{Attachment, BootId, Lease, LeaseState, OperationId, Owner, Pod};

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
-use whereabouts_engine::{Contradiction, Reinserted, Space};
+use whereabouts_engine::{Contradiction, HANDED_OVER, Reinserted, Space};
 
 use super::exit::{Exit, Failure};
 use super::output::Output;
@@ -20,7 +20,14 @@ pub(super) fn repair(typed: &Repair, settings: &Settings, output: &Output) -> Re
         return repair_local(settings, output);
     }
     let host = settings.cluster()?;
-    let frozen = host.frozen_spaces()?;
+    let mut frozen = host.frozen_spaces()?;
+    frozen.retain(|(space, reason)| {
+        let is_handed_over = reason == HANDED_OVER;
+        if is_handed_over {
+            output.warn(stays(space));
+        }
+        !is_handed_over
+    });
     if frozen.is_empty() {
         output.note("no space is frozen");
         return Ok(Exit::Success);
@@ -52,6 +59,11 @@ fn open(
                 || json!({ "space": space.to_string(), "opened": true }),
                 || format!("{space} is open again\n"),
             )?,
+            // It happened while this was under way.
+            Opened::Never => {
+                exit = Exit::Unsound;
+                output.warn(stays(&space));
+            }
             Opened::Missing(nodes) => {
                 exit = Exit::Unsound;
                 let names: Vec<&str> = nodes.iter().map(String::as_str).collect();
@@ -69,6 +81,11 @@ fn open(
         }
     }
     Ok(exit)
+}
+
+/// What is said of a space that no repair opens.
+fn stays(space: &Space) -> String {
+    format!("{space} stays frozen: {HANDED_OVER}; see \"Going back\" in the README")
 }
 
 fn report(space: &Space, reason: &str, reinserted: &Reinserted) -> String {

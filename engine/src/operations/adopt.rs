@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::Host;
 use super::environment::Environment;
-use super::frozen::Attempt;
+use super::frozen::{self, Attempt};
 use crate::address::Address;
 use crate::block::{Block, Fullness};
 use crate::index::Index;
@@ -53,7 +53,7 @@ pub enum AdoptError {
     )]
     Held(Vec<AdoptConflict>),
     /// The space is frozen.
-    #[error("{space} is frozen: {reason}; run `whereabouts repair` first")]
+    #[error("{space} is frozen: {reason}; first of all, {}", frozen::cure(reason))]
     Frozen {
         /// The space.
         space: Space,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Host;
 use super::environment::{Backoff, Environment};
+use super::frozen;
 use super::working::{Swapped, Working};
 use crate::address::Address;
 use crate::intent::{AttachmentRow, Claim, HeldAddress, Past, Purpose};
@@ -85,7 +86,7 @@ pub enum AllocateError {
         pool: Pool,
     },
     /// Nobody gets an address of this space before it is repaired.
-    #[error("{space} is frozen: {reason}; run `whereabouts repair`")]
+    #[error("{space} is frozen: {reason}; {}", frozen::cure(reason))]
     Frozen {
         /// The space.
         space: Space,

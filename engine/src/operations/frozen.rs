@@ -9,7 +9,7 @@ use super::allocate::AllocateError;
 use super::environment::{Backoff, Environment};
 use crate::address::Address;
 use crate::block::Block;
-use crate::index::Index;
+use crate::index::{HANDED_OVER, Index};
 use crate::intent::{HeldAddress, Purpose};
 use crate::lease::{Attachment, Lease};
 use crate::ledger::{Journal, StorageError};
@@ -191,7 +191,8 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     async fn try_thaw(&self, space: &Space) -> Attempt<()> {
         let Some(stored) = self.store.read_index(space).await.map_err(text)? else { return Ok(()) };
         let mut index = stored.object;
-        if index.frozen.is_none() {
+        // What went to another program while a repair was under way stays closed.
+        if index.frozen.is_none() || index.is_handed_over() {
             return Ok(());
         }
         // The epoch is raised first: from here on, whoever has not frozen all blocks yet leaves them alone.
@@ -250,6 +251,14 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             Outcome::Refused => Err("other writers were faster".to_owned()),
             Outcome::Rejected { reason } | Outcome::Unknown { reason } => Err(reason),
         }
+    }
+}
+
+/// What to do about a space that is frozen for this reason.
+pub(super) fn cure(reason: &str) -> &'static str {
+    match reason {
+        HANDED_OVER => "call that program in place of this one",
+        _ => "run `whereabouts repair`",
     }
 }
 

@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use whereabouts_engine::{
     Address, Allocate, AllocateError, Allocated, Attachment, Check, CheckError, ClusterHost, ClusterLedger, Collect,
-    Environment, HostFacts, KnownStore, Lease, OpenOptions, ReadError, Reinserted, Release, ReleaseError, Released,
-    Space, Store, Survey, Verified, Want,
+    Environment, HANDED_OVER, HostFacts, KnownStore, Lease, OpenOptions, ReadError, Reinserted, Release, ReleaseError,
+    Released, Space, Store, Survey, Verified, Want,
 };
 
 use super::super::ArbiterError;
-use super::client::Client;
+use super::client::{Client, Resource};
 use super::data::ClusterId;
 use super::patience::Patience;
+use super::reading::object_name;
 use super::{KubernetesStore, cluster_id};
 
 /// How long a DEL, CHECK or GC waits for a cluster of which it hears nothing at all.
@@ -42,6 +43,8 @@ pub enum Opened {
     Yes,
     /// These nodes have not reported.
     Missing(BTreeSet<String>),
+    /// Its leases went to another program.
+    Never,
 }
 
 pub(super) type Host<'a> = ClusterHost<'a, KubernetesStore<'a>, Patience>;
@@ -221,6 +224,9 @@ impl KubernetesHost {
     pub fn open_again(&self, space: &Space, lost: &BTreeSet<String>) -> Result<Opened, ArbiterError> {
         Ok(self.run(async |host, store| {
             let Some(stored) = store.read_index(space).await? else { return Ok(Opened::Yes) };
+            if stored.object.is_handed_over() {
+                return Ok(Opened::Never);
+            }
             let reported = stored.object.reported();
             let mut nodes = store.nodes().await?;
             for (_, listed) in store.list_blocks(space).await? {
@@ -275,7 +281,19 @@ impl KubernetesHost {
             Ok(Some(stored)) => return Ok(host.learn_new(space, stored.object.epoch()).await?),
             // Foreign or unsound, it is the operation that says what comes of it.
             Err(ReadError::Foreign { .. } | ReadError::Unsound { .. }) => return Ok(Ok(())),
-            Ok(None) => store.go_pools_in_use(space).await,
+            Ok(None) => match store.handed_over().await {
+                Ok(others) => match others.first() {
+                    None => store.go_pools_in_use(space).await,
+                    // Where one space went back to the Go plugin, no other one begins: it would be that plugin's, too.
+                    Some(other) => Err(ReadError::Unsound {
+                        object: object_name(Resource::Spaces, other),
+                        reason: format!(
+                            "{HANDED_OVER}, so {space} does not begin here; call that program in place of this one"
+                        ),
+                    }),
+                },
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         };
         Ok(pools.and_then(|pools| match pools.first() {

@@ -23,8 +23,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use whereabouts_engine::{
-    Block, BlockId, BlockNumber, Environment, Index, Listed, Object, Outcome, Promises, ReadError, Space, Store,
-    Stored, Swap,
+    Block, BlockId, BlockNumber, Environment, HANDED_OVER, Index, Listed, Object, Outcome, Promises, ReadError, Space,
+    Store, Stored, Swap,
 };
 
 pub use self::cluster::{KubernetesHost, Opened, SILENCE};
@@ -191,6 +191,15 @@ impl<'a> KubernetesStore<'a> {
     async fn nodes(&self) -> Result<BTreeSet<String>, ReadError> {
         let name = |node: Value| Some(node.pointer("/metadata/name")?.as_str()?.to_owned());
         Ok(self.all(Resource::Nodes, "").await?.into_iter().filter_map(name).collect())
+    }
+
+    /// The objects of spaces whose leases went back to the Go plugin. What they show is enough for this: one that cannot
+    /// be read must not keep others from beginning.
+    async fn handed_over(&self) -> Result<Vec<String>, ReadError> {
+        let text = |item: &Value, pointer: &str| item.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        let is_it = |item: &Value| text(item, "/spec/frozen").is_some_and(|reason| reason == HANDED_OVER);
+        let name = |item: Value| text(&item, "/metadata/name").filter(|_| is_it(&item));
+        Ok(self.all(Resource::Spaces, "").await?.into_iter().filter_map(name).collect())
     }
 
     /// Foreign, an object was copied here; or it is the whole cluster that is another one than the ledger's, which must be
