@@ -1,4 +1,6 @@
-//! `migrate`: import what the Go plugin has given away.
+//! `migrate`: import what the Go plugin has given away; and, by `--back`, let it have everything again.
+
+mod back;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,7 +14,7 @@ use super::leases::network_of;
 use super::output::Output;
 use super::settings::Settings;
 use super::typed::Migrate;
-use crate::stores::kubernetes::{Fate, Fence, Finding, Freed, KubernetesHost, MigrateError, Plan, PlannedPool};
+use crate::stores::kubernetes::{Exempt, Fate, Fence, Finding, Freed, KubernetesHost, MigrateError, Plan, PlannedPool};
 
 /// How long all of it may take: with a hundred thousand addresses it is a minute, and the pools may take a few until they
 /// are quiet.
@@ -37,18 +39,12 @@ pub(super) fn migrate(typed: &Migrate, settings: &Settings, output: &Output) -> 
     if let Some(address) = typed.free {
         return free(&host, address.into(), &network_of(&typed.network)?, output);
     }
+    if typed.back {
+        return back::go_back(typed, &host, output);
+    }
     host.find_pools()?;
     if !typed.dry_run {
-        if typed.fenced {
-            output.note("the fence is yours (--fenced): nobody must write to the Go plugin's pools");
-        } else {
-            match host.raise_fence()? {
-                Fence::Raised => output.note("the fence is up: the Go plugin's pools can no longer be written"),
-                Fence::Unsupported => return Err(Failure::new(Exit::Failure, RIGHTS)),
-            }
-        }
-        output.note(format_args!("waiting until the pools have been quiet for {} s", typed.quiet));
-        host.wait_until_quiet(Duration::from_secs(typed.quiet))?;
+        keep_out(typed, &host, Exempt::Nobody, output)?;
     }
     let private: BTreeSet<String> = typed.private.iter().cloned().collect();
     let (plan, mark) = host.plan_migration(&private)?;
@@ -57,6 +53,20 @@ pub(super) fn migrate(typed: &Migrate, settings: &Settings, output: &Output) -> 
         .answer(|| report_json(typed, &kubeconfig, &plan, &adopted), || report(typed, &kubeconfig, &plan, &adopted))?;
     let is_odd = plan.count(Fate::Quarantined) + plan.count(Fate::NotImported) > 0;
     Ok(if is_odd { Exit::Unsound } else { Exit::Success })
+}
+
+/// Raises the fence, and waits until everybody is out who was in.
+fn keep_out(typed: &Migrate, host: &KubernetesHost, exempt: Exempt, output: &Output) -> Result<(), Failure> {
+    if typed.fenced {
+        output.note("the fence is yours (--fenced): nobody must write to the Go plugin's pools");
+    } else {
+        match host.raise_fence(exempt)? {
+            Fence::Raised => output.note("the fence is up: the Go plugin's pools can no longer be written"),
+            Fence::Unsupported => return Err(Failure::new(Exit::Failure, RIGHTS)),
+        }
+    }
+    output.note(format_args!("waiting until the pools have been quiet for {} s", typed.quiet));
+    Ok(host.wait_until_quiet(Duration::from_secs(typed.quiet))?)
 }
 
 fn unfence(host: &KubernetesHost, output: &Output) -> Result<Exit, Failure> {
@@ -141,12 +151,16 @@ fn report(typed: &Migrate, kubeconfig: &Path, plan: &Plan, adopted: &[(Space, Ad
     text
 }
 
-fn pool_line(pool: &PlannedPool) -> String {
-    let network = match pool.network.as_deref() {
+fn of_network(network: Option<&str>) -> String {
+    match network {
         None => "of no network".to_owned(),
         Some("") => "of the unnamed network".to_owned(),
         Some(network) => format!("of network {network}"),
-    };
+    }
+}
+
+fn pool_line(pool: &PlannedPool) -> String {
+    let network = of_network(pool.network.as_deref());
     let mut line = format!(
         "pool {} ({} {network}): {} addresses, {} of them reserved across pools",
         pool.name, pool.range, pool.n_allocations, pool.n_reserved
@@ -242,7 +256,10 @@ impl From<MigrateError> for Failure {
                 ),
             ),
             error @ MigrateError::Restless(_) => Self::new(Exit::Busy, error),
-            error @ (MigrateError::NoSuchPool(_) | MigrateError::Elsewhere { .. }) => Self::usage(error),
+            error @ (MigrateError::NoSuchPool(_) | MigrateError::Elsewhere { .. } | MigrateError::NothingHeld(_)) => {
+                Self::usage(error)
+            }
+            error @ MigrateError::Frozen { .. } => Self::new(Exit::Unsound, error),
             error @ MigrateError::Adopt(_) => Self::new(Exit::Unsound, error),
             error => Self::new(Exit::Failure, error),
         }

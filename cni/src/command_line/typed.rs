@@ -102,6 +102,12 @@ pub(super) struct Migrate {
     /// Take the fence away, and do nothing else
     #[arg(long, conflicts_with_all = ["dry_run", "fenced", "private"])]
     pub(super) unfence: bool,
+    /// Go back: give no address away here any more, and write who holds what into the Go plugin's pools and reservations
+    #[arg(long, conflicts_with_all = ["private", "unfence", "free"])]
+    pub(super) back: bool,
+    /// With --back: make the pools that are missing, as the Go plugin would make them
+    #[arg(long, requires = "back")]
+    pub(super) make_pools: bool,
 }
 
 #[derive(Debug, Args)]

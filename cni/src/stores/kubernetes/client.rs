@@ -63,6 +63,8 @@ pub(super) enum Resource {
     ClusterNamespace,
     /// The nodes of the cluster.
     Nodes,
+    /// Who one is to the API server.
+    SelfReviews,
 }
 
 /// A request, but for where it is sent.
@@ -140,6 +142,7 @@ impl Resource {
             Self::Pods => "/api/v1/pods".to_owned(),
             Self::ClusterNamespace => "/api/v1/namespaces".to_owned(),
             Self::Nodes => "/api/v1/nodes".to_owned(),
+            Self::SelfReviews => "/apis/authentication.k8s.io/v1/selfsubjectreviews".to_owned(),
         }
     }
 
@@ -158,6 +161,7 @@ impl Resource {
             Self::Pods => "pods",
             Self::ClusterNamespace => "namespaces",
             Self::Nodes => "nodes",
+            Self::SelfReviews => "selfsubjectreviews.authentication.k8s.io",
         }
     }
 }

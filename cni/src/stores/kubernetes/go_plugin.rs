@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
-use serde_json::Value;
-use whereabouts_engine::{Address, Family, IpNet, ReadError, Space};
+use serde_json::{Value, json};
+use whereabouts_engine::{Address, Family, IpNet, Lease, ReadError, Space};
 
 use super::KubernetesStore;
 use super::client::Resource;
@@ -142,6 +142,38 @@ impl GoPool {
     }
 }
 
+// === impl GoAllocation ===
+
+impl GoAllocation {
+    /// How the Go plugin would write down who holds an address.
+    pub(super) fn of(lease: &Lease) -> Self {
+        let pod = lease.owner.pod().map(|pod| format!("{}/{}", pod.namespace, pod.name));
+        Self {
+            container: lease.attachment.container.to_string(),
+            interface: lease.attachment.interface.to_string(),
+            pod: pod.unwrap_or_default(),
+        }
+    }
+
+    /// As it stands in a pool.
+    pub(super) fn in_a_pool(&self) -> Value {
+        let mut allocation = json!({ "id": self.container, "podref": self.pod });
+        if !self.interface.is_empty() {
+            allocation["ifname"] = json!(self.interface);
+        }
+        allocation
+    }
+
+    /// As it stands in a reservation.
+    pub(super) fn in_a_reservation(&self) -> Value {
+        let mut holder = json!({ "podref": self.pod });
+        if !self.interface.is_empty() {
+            holder["ifname"] = json!(self.interface);
+        }
+        holder
+    }
+}
+
 // === impl GoReservation ===
 
 impl GoReservation {
@@ -178,6 +210,12 @@ impl GoSlices {
     fn has_slice(&self, range: IpNet) -> bool {
         range.prefix_len() == self.prefix && self.range.contains(&range)
     }
+}
+
+/// The address to which the key of an allocation leads in a range, which may be beyond its end.
+pub(super) fn address_at(range: IpNet, key: &str) -> Option<Address> {
+    let base = Address::from(range.addr());
+    Address::new(base.family(), base.number().checked_add(key.parse().ok()?)?)
 }
 
 /// A range or an address as the Go plugin writes it in a name.

@@ -1,6 +1,8 @@
 //! Moving over from the Go plugin: a fence around its objects, then its allocations into blocks, in one step for each
-//! space.
+//! space. And back: what is held in blocks by then into the Go plugin's objects, behind the same fence, when nobody is given
+//! an address here any more.
 
+mod back;
 mod fence;
 mod plan;
 
@@ -10,20 +12,27 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use whereabouts_engine::{
-    Address, AdoptError, Adopted, Environment, Holding, LeaseState, Network, Offset, ReadError, Release, Space, Store,
+    Address, AdoptError, Adopted, BlockId, Environment, HANDED_OVER, Holding, LeaseState, Network, Offset, ReadError,
+    Release, Space, Store, Stored,
 };
 
-pub use self::fence::Fence;
+pub use self::back::{ReturnedPool, WayBack};
+pub use self::fence::{Exempt, Fence};
 pub use self::plan::{Fate, Finding, Plan, PlannedPool};
 
+use self::back::{Held, ReturnedReservation};
 use self::fence::refused;
 use self::plan::{Before, Left, Running};
 use super::client::Resource;
+use super::go_plugin::GoAllocation;
 use super::{KubernetesHost, KubernetesStore};
 use crate::stores::ArbiterError;
 
 /// The ConfigMap in which a migration writes down up to where it has imported.
 const MARK: &str = "whereabouts-migrate";
+
+/// How often the way back is gone on with while others write.
+const ATTEMPTS: usize = 5;
 
 /// Why a migration does not go on.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +55,26 @@ pub enum MigrateError {
         /// Where they are.
         there: BTreeSet<String>,
     },
+    /// There is nothing to go back with.
+    #[error(
+        "the namespace {0} has no IPSpaces, so nothing was given away from here: if there is a fence, `whereabouts migrate \
+         --unfence` takes it away, and nothing else is to be done; other namespaces are named with --namespace"
+    )]
+    NothingHeld(String),
+    /// A space cannot go back as it is.
+    #[error("{space} is frozen: {reason}; run `whereabouts repair`, then this again")]
+    Frozen {
+        /// The space.
+        space: Space,
+        /// Why.
+        reason: String,
+    },
+    /// It went back before.
+    #[error(
+        "the addresses of {} went back to the Go plugin (whereabouts migrate --back), so nothing is imported into it; to \
+         migrate anew, begin anew: see \"Going back\" in the README", .0.join(", ")
+    )]
+    WentBack(Vec<String>),
     /// No pool has this name.
     #[error("there is no pool {0}; `kubectl get ippools.whereabouts.cni.cncf.io` has their names")]
     NoSuchPool(String),
@@ -77,9 +106,15 @@ impl KubernetesHost {
     /// Looks whether the pools are where this is pointed to.
     ///
     /// # Errors
-    /// [`MigrateError::Elsewhere`] when they are in other namespaces only.
+    /// [`MigrateError::Elsewhere`] when they are in other namespaces only; [`MigrateError::WentBack`] when they are the
+    /// Go plugin's again.
     pub fn find_pools(&self) -> Result<(), MigrateError> {
         self.migrating(async |store| {
+            let back = store.handed_over().await?;
+            if !back.is_empty() {
+                let names = back.iter().map(|name| super::object_name(Resource::Spaces, name));
+                return Err(MigrateError::WentBack(names.collect()));
+            }
             if !store.go_pools().await?.is_empty() || !store.go_reservations().await?.is_empty() {
                 return Ok(());
             }
@@ -93,8 +128,8 @@ impl KubernetesHost {
     ///
     /// # Errors
     /// [`MigrateError`] when the API server does not have it.
-    pub fn raise_fence(&self) -> Result<Fence, MigrateError> {
-        self.migrating(async |store| store.raise_fence().await)
+    pub fn raise_fence(&self, exempt: Exempt) -> Result<Fence, MigrateError> {
+        self.migrating(async |store| store.raise_fence(exempt).await)
     }
 
     /// Takes the fence away; says whether there was one.
@@ -198,6 +233,57 @@ impl KubernetesHost {
         })
     }
 
+    /// Whether everything went back before: then the Go plugin's objects are its own again.
+    ///
+    /// # Errors
+    /// [`MigrateError`] when that cannot be read.
+    pub fn is_back(&self) -> Result<bool, MigrateError> {
+        self.migrating(async |store| Ok(store.mark().await?.is_back))
+    }
+
+    /// Says what is to be made of the Go plugin's objects, so that it holds what is held here.
+    ///
+    /// # Errors
+    /// [`MigrateError::NothingHeld`] and [`MigrateError::Frozen`] when there is no going back.
+    pub fn plan_way_back(&self, make_pools: bool) -> Result<WayBack, MigrateError> {
+        self.migrating(async |store| Ok(store.left().await?.way_back(&store.held().await?, make_pools)))
+    }
+
+    /// Freezes all spaces for good: nobody is given an address here any more, and what is held stays as it is.
+    ///
+    /// # Errors
+    /// [`MigrateError`] when some are not frozen yet; then it is to be called again.
+    pub fn hand_over(&self) -> Result<(), MigrateError> {
+        self.on_cluster(async |host, store| store.hand_over(&host).await)
+    }
+
+    /// Writes the Go plugin's objects until they hold what is held here, reads that back, and writes down that it is done.
+    /// Says what it found to do; nothing was written when that is [refused](WayBack::is_refused).
+    ///
+    /// # Errors
+    /// [`MigrateError`] when it is not done; then it is to be called again.
+    pub fn go_back(&self, make_pools: bool) -> Result<WayBack, MigrateError> {
+        self.on_cluster(async |host, store| {
+            let mut found: Option<WayBack> = None;
+            for _ in 0..ATTEMPTS {
+                // One may have begun while the others were frozen.
+                store.hand_over(&host).await?;
+                let left = store.left().await?;
+                let plan = left.way_back(&store.held().await?, make_pools);
+                if plan.is_refused() {
+                    return Ok(plan);
+                }
+                if plan.is_done() {
+                    store.write_mark(&Mark { is_back: true, ..Mark::of(&left) }).await?;
+                    return Ok(found.unwrap_or(plan));
+                }
+                store.write_back(&plan).await?;
+                found.get_or_insert(plan);
+            }
+            Err(MigrateError::Restless("what was written for it".to_owned()))
+        })
+    }
+
     fn migrating<T>(
         &self,
         work: impl AsyncFn(&KubernetesStore<'_>) -> Result<T, MigrateError>,
@@ -219,6 +305,7 @@ impl KubernetesHost {
 pub struct Mark {
     pools: BTreeMap<String, String>,
     reservations: u128,
+    is_back: bool,
 }
 
 // === impl Mark ===
@@ -228,6 +315,7 @@ impl Mark {
         Self {
             pools: left.pools.iter().map(|pool| (pool.name.clone(), pool.version.clone())).collect(),
             reservations: left.newest_reservation().max(left.before.reservations),
+            is_back: false,
         }
     }
 }
@@ -273,11 +361,12 @@ impl KubernetesStore<'_> {
         Ok(Before {
             pools: serde_json::from_str(text("/data/pools")?).map_err(|_| unreadable())?,
             reservations: text("/data/reservations")?.parse().map_err(|_| unreadable())?,
+            is_back: map.pointer("/data/back").is_some(),
         })
     }
 
     async fn write_mark(&self, mark: &Mark) -> Result<(), MigrateError> {
-        let map = json!({
+        let mut map = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {
                 "name": MARK,
@@ -288,6 +377,138 @@ impl KubernetesStore<'_> {
             },
             "data": { "pools": json!(mark.pools).to_string(), "reservations": mark.reservations.to_string() },
         });
+        if mark.is_back {
+            map["data"]["back"] = json!("everything went back to the Go plugin");
+        }
         self.put(Resource::ConfigMaps, MARK, map).await.map(drop)
+    }
+
+    /// All that is held here.
+    async fn held(&self) -> Result<Held, MigrateError> {
+        let mut held = Held::new();
+        for space in self.list_spaces().await? {
+            let Some(index) = self.read_index(&space).await?.map(|stored| stored.object) else { continue };
+            if let Some(reason) = index.frozen().filter(|_| !index.is_handed_over()) {
+                return Err(MigrateError::Frozen { space, reason: reason.to_owned() });
+            }
+            let mut listed = BTreeSet::new();
+            let leases = held.entry(space.clone()).or_default();
+            for (number, block) in self.list_blocks(&space).await? {
+                let id = BlockId { space: space.clone(), number };
+                listed.insert(number);
+                leases.extend(block?.object.iter().map(|(offset, lease)| (id.address_at(offset), lease.clone())));
+            }
+            if let Some(number) = index.existing().iter().find(|number| !listed.contains(number)) {
+                let object = format!("block {}", BlockId { space, number });
+                let reason = "it is listed in the index and gone, and who held addresses of it is not known; run \
+                              `whereabouts repair`, then this again";
+                return Err(ReadError::Unsound { object, reason: reason.to_owned() }.into());
+            }
+        }
+        if held.is_empty() {
+            return Err(MigrateError::NothingHeld(self.client.namespace().await.map_err(MigrateError::Refused)?));
+        }
+        Ok(held)
+    }
+
+    /// Freezes all spaces for good.
+    async fn hand_over(&self, host: &super::cluster::Host<'_>) -> Result<(), MigrateError> {
+        loop {
+            let mut is_frozen = true;
+            for space in self.list_spaces().await? {
+                if !self.is_handed_over(&space).await? {
+                    // What comes of it is read again: a repair may be under way.
+                    is_frozen &= host.freeze(&space, HANDED_OVER).await? && self.is_handed_over(&space).await?;
+                }
+            }
+            if is_frozen {
+                return Ok(());
+            }
+            if self.patience.is_past_deadline() {
+                return Err(MigrateError::Refused("not all spaces could be frozen in time; run this again".to_owned()));
+            }
+        }
+    }
+
+    /// Whether a space is frozen for good, with all of its blocks.
+    async fn is_handed_over(&self, space: &Space) -> Result<bool, MigrateError> {
+        match self.read_index(space).await? {
+            Some(stored) if stored.object.is_handed_over() => {}
+            Some(Stored { object, .. }) => match object.frozen() {
+                None => return Ok(false),
+                Some(reason) => {
+                    return Err(MigrateError::Frozen { space: space.clone(), reason: reason.to_owned() });
+                }
+            },
+            None => return Ok(false),
+        }
+        for (_, block) in self.list_blocks(space).await? {
+            if !block?.object.is_frozen() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes what is planned, up to where somebody else has written something.
+    async fn write_back(&self, plan: &WayBack) -> Result<(), MigrateError> {
+        for pool in plan.pools.iter().filter(|pool| !pool.is_done()) {
+            let allocations: BTreeMap<&String, Value> =
+                pool.allocations.iter().map(|(key, holder)| (key, holder.in_a_pool())).collect();
+            let spec = json!({ "range": pool.range, "allocations": allocations });
+            if !self.write_go_object(Resource::GoPools, &pool.name, pool.version.as_deref(), Some(spec)).await? {
+                return Ok(());
+            }
+        }
+        for ReturnedReservation { name, version, holder } in &plan.reservations {
+            let spec = holder.as_ref().map(GoAllocation::in_a_reservation);
+            if !self.write_go_object(Resource::GoReservations, name, version.as_deref(), spec).await? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes one of the Go plugin's objects, puts what it specifies in place of that of a version, or deletes that version;
+    /// says whether that was still there.
+    async fn write_go_object(
+        &self,
+        resource: Resource,
+        name: &str,
+        version: Option<&str>,
+        spec: Option<Value>,
+    ) -> Result<bool, MigrateError> {
+        let (method, body) = match (version, spec) {
+            (None, spec) => {
+                let kind = match resource {
+                    Resource::GoPools => "IPPool",
+                    _ => "OverlappingRangeIPReservation",
+                };
+                let object = json!({
+                    "apiVersion": "whereabouts.cni.cncf.io/v1alpha1", "kind": kind, "metadata": { "name": name },
+                    "spec": spec,
+                });
+                (Method::POST, object)
+            }
+            (Some(version), None) => {
+                let preconditions = json!({ "resourceVersion": version });
+                let options = json!({ "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions });
+                (Method::DELETE, options)
+            }
+            (Some(version), Some(spec)) => {
+                // What others have written beside it stays.
+                let there = self.ask(Method::GET, resource, Some(name), "", None).await?;
+                let mut object: Value = match there.status {
+                    StatusCode::NOT_FOUND => return Ok(false),
+                    status if status.is_success() => serde_json::from_slice(&there.body).unwrap_or_default(),
+                    _ => return Err(refused(resource, name, &there)),
+                };
+                let read = object.pointer("/metadata/resourceVersion").and_then(Value::as_str);
+                let (true, Some(fields)) = (read == Some(version), object.as_object_mut()) else { return Ok(false) };
+                fields.insert("spec".to_owned(), spec);
+                (Method::PUT, object)
+            }
+        };
+        self.write_behind_fence((method, resource, name), &body).await
     }
 }

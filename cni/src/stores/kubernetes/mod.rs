@@ -28,7 +28,7 @@ use whereabouts_engine::{
 };
 
 pub use self::cluster::{KubernetesHost, Opened, SILENCE};
-pub use self::migrate::{Fate, Fence, Finding, Freed, MigrateError, Plan, PlannedPool};
+pub use self::migrate::{Exempt, Fate, Fence, Finding, Freed, MigrateError, Plan, PlannedPool, ReturnedPool, WayBack};
 pub use self::objects::{IPBlock, IPBlockSpec, IPSpace, IPSpaceSpec};
 pub use self::reading::read_object;
 

@@ -11,6 +11,10 @@ use super::super::KubernetesStore;
 use super::super::client::{Call, Reply, Resource};
 use super::MigrateError;
 
+/// How the writes of the way back name themselves: the Go plugin's name themselves in no way, so they are turned away under
+/// the same account, too.
+pub(super) const WRITER: &str = "whereabouts-migrate";
+
 /// How long an API server may take until a new policy counts. A second is usual.
 const LONGEST_SPREAD: Duration = Duration::from_secs(60);
 
@@ -32,6 +36,15 @@ pub enum Fence {
     Unsupported,
 }
 
+/// Who may write behind the fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exempt {
+    /// Nobody.
+    Nobody,
+    /// This program, under the account that raises the fence.
+    Ourselves,
+}
+
 /// The state of a leader's lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Leader {
@@ -50,8 +63,16 @@ impl Leader {
 }
 
 impl KubernetesStore<'_> {
-    /// Denies writes to the Go plugin's objects in this namespace, and waits until the API server does.
-    pub(super) async fn raise_fence(&self) -> Result<Fence, MigrateError> {
+    /// Denies writes to the Go plugin's objects in this namespace, and waits until the API server does. In place of one that
+    /// is there, it leaves no gap.
+    pub(super) async fn raise_fence(&self, exempt: Exempt) -> Result<Fence, MigrateError> {
+        let expression = match exempt {
+            Exempt::Nobody => "false".to_owned(),
+            Exempt::Ourselves => match self.account().await? {
+                Some(account) => exemption(&account),
+                None => return Ok(Fence::Unsupported),
+            },
+        };
         let namespace = self.client.namespace().await.map_err(MigrateError::Refused)?;
         let name = fence_name(&namespace);
         let policy = json!({
@@ -68,7 +89,7 @@ impl KubernetesStore<'_> {
                     }],
                 },
                 "validations": [{
-                    "expression": "false", "reason": "Forbidden",
+                    "expression": expression, "reason": "Forbidden",
                     "message": "the addresses are in IPSpaces and IPBlocks now (whereabouts migrate); \
                                 `whereabouts migrate --unfence` takes this fence away",
                 }],
@@ -126,6 +147,49 @@ impl KubernetesStore<'_> {
                     LONGEST_SPREAD.as_secs()
                 );
                 return Err(MigrateError::Refused(reason));
+            }
+            self.patience.pause(GLANCE).await;
+        }
+    }
+
+    /// Who this is to the API server; `None` where it cannot say, being older than its policies.
+    async fn account(&self) -> Result<Option<String>, MigrateError> {
+        let review = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview" });
+        let reply = self.ask(Method::POST, Resource::SelfReviews, None, "", Some(&review)).await?;
+        if reply.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let answer: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+        match answer.pointer("/status/userInfo/username").and_then(Value::as_str) {
+            Some(account) if reply.status.is_success() => Ok(Some(account.to_owned())),
+            _ => Err(MigrateError::Refused(format!("who this is cannot be asked: {}", reply.reason()))),
+        }
+    }
+
+    /// Writes behind the fence; says whether it was done. Where it was not, somebody else has written, and what is to be
+    /// done must be thought about again.
+    pub(super) async fn write_behind_fence(
+        &self,
+        (method, resource, name): (Method, Resource, &str),
+        body: &Value,
+    ) -> Result<bool, MigrateError> {
+        let namespace = self.client.namespace().await.map_err(MigrateError::Refused)?;
+        let fence = fence_name(&namespace);
+        let in_path = (method != Method::POST).then_some(name);
+        let query = if method == Method::DELETE { String::new() } else { format!("fieldManager={WRITER}") };
+        let started = Instant::now();
+        loop {
+            let reply = self.ask(method.clone(), resource, in_path, &query, Some(body)).await?;
+            match reply.status {
+                status if status.is_success() => return Ok(true),
+                StatusCode::CONFLICT => return Ok(false),
+                StatusCode::NOT_FOUND if reply.status().details.is_some_and(|details| details.name == name) => {
+                    return Ok(false);
+                }
+                // The API server still goes by the fence that was here before.
+                StatusCode::FORBIDDEN
+                    if reply.status().message.contains(&fence) && started.elapsed() < LONGEST_SPREAD => {}
+                _ => return Err(refused(resource, name, &reply)),
             }
             self.patience.pause(GLANCE).await;
         }
@@ -235,6 +299,17 @@ impl KubernetesStore<'_> {
         let reply = self.client.read(&Call { method, resource, name, query, body }).await;
         reply.map_err(MigrateError::Refused)
     }
+}
+
+/// What the policy says of a write by ourselves. A deletion has no room for our name, but we say which version is meant.
+fn exemption(account: &str) -> String {
+    // JSON writes a text as CEL does.
+    let (account, writer) = (json!(account), json!(WRITER));
+    format!(
+        "request.userInfo.username == {account} && (request.operation == 'DELETE' \
+         ? has(request.options.preconditions) && has(request.options.preconditions.resourceVersion) \
+         : has(request.options.fieldManager) && request.options.fieldManager == {writer})"
+    )
 }
 
 /// The name of the policy and of its binding.

@@ -10,7 +10,7 @@ use whereabouts_engine::{
     Address, Attachment, Holding, IpNet, Lease, LeaseState, Network, OperationId, Owner, Pod, Pool, Sharing, Space,
 };
 
-use super::super::go_plugin::{GoAllocation, GoPool, GoReservation, GoSlices};
+use super::super::go_plugin::{GoAllocation, GoPool, GoReservation, GoSlices, address_at};
 
 /// What the Go plugin has left, and what of it was imported before.
 #[derive(Debug, Default)]
@@ -38,6 +38,8 @@ pub(super) struct Before {
     pub(super) pools: BTreeMap<String, String>,
     /// The highest version of a reservation.
     pub(super) reservations: u128,
+    /// Everything went back since.
+    pub(super) is_back: bool,
 }
 
 /// What is to be made of it.
@@ -98,6 +100,10 @@ pub enum Fate {
     Held,
     /// There is no address to hold.
     NotImported,
+    /// On the way back: the Go plugin has no place for it.
+    Unfit,
+    /// On the way back: it was not imported.
+    Changed,
 }
 
 /// Who claims an address.
@@ -196,13 +202,8 @@ impl Left {
         };
         let sharing = if is_private { Sharing::Private } else { Sharing::Shared };
         let space = Pool::new(known, range).space(sharing);
-        let base = Address::from(range.addr());
         for (key, holder) in &pool.allocations {
-            let offset = key.parse::<u128>().ok();
-            let address = offset
-                .and_then(|offset| base.number().checked_add(offset))
-                .and_then(|number| Address::new(space.family(), number));
-            match address {
+            match address_at(range, key) {
                 // A private space has the addresses of its range and no others.
                 Some(address) if is_private && !range.contains(&address.to_ip()) => {
                     lost(vec![holder.to_string()], format!("{address} is outside of its range"));
@@ -372,6 +373,8 @@ impl Fate {
             Self::Quarantined => "quarantined",
             Self::Held => "held",
             Self::NotImported => "not imported",
+            Self::Unfit => "does not fit",
+            Self::Changed => "changed since",
         }
     }
 }
@@ -380,7 +383,7 @@ impl Fate {
 
 impl GoAllocation {
     /// Whether a reservation with this holder can be that of an allocation: what it does not say may be anything.
-    fn may_be(&self, allocation: &Self) -> bool {
+    pub(super) fn may_be(&self, allocation: &Self) -> bool {
         let fits = |here: &str, there: &str| here.is_empty() || here == there;
         self.pod == allocation.pod
             && fits(&self.interface, &allocation.interface)
