@@ -11,6 +11,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +20,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::skip::skip;
 use support::{Answer, Plugin};
-use whereabouts_testbed::{ControlPlane, SimulatedNode};
+use whereabouts_testbed::{ControlPlane, Fault, FaultProxy, Rule, Seen, SimulatedNode};
 
 /// One for all tests: each has a namespace of its own.
 fn control_plane(test: &str) -> Option<&'static ControlPlane> {
@@ -668,4 +669,431 @@ fn pools_that_are_elsewhere_are_named() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("namespace default has none") && stderr.contains("elsewhere"), "{stderr}");
+}
+
+// === The way back ===
+
+impl Cluster {
+    /// What a pool holds: by offset, the container, the pod and the interface.
+    fn allocations(&self, name: &str) -> BTreeMap<String, (String, String, String)> {
+        let pool = self.control_plane.get(&format!("{}/{name}", self.objects("ippools"))).unwrap_or_default();
+        let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+        let held = pool["spec"]["allocations"].as_object().cloned().unwrap_or_default();
+        held.into_iter()
+            .map(|(offset, one)| (offset, (text(&one, "id"), text(&one, "podref"), text(&one, "ifname"))))
+            .collect()
+    }
+
+    #[track_caller]
+    fn assert_pool(&self, name: &str, expected: &[(&str, &str, &str, &str)]) {
+        let expected: BTreeMap<_, _> = expected
+            .iter()
+            .map(|(offset, id, pod, interface)| {
+                ((*offset).to_owned(), ((*id).to_owned(), (*pod).to_owned(), (*interface).to_owned()))
+            })
+            .collect();
+        assert_eq!(self.allocations(name), expected, "pool {name}");
+    }
+
+    /// All reservations: name, pod and interface.
+    fn reservations(&self) -> Vec<(String, String, String)> {
+        let list = self.control_plane.get(&self.objects("overlappingrangeipreservations")).unwrap();
+        let text = |value: &Value, pointer: &str| {
+            value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let items = list["items"].as_array().unwrap().iter();
+        items.map(|one| (text(one, "/metadata/name"), text(one, "/spec/podref"), text(one, "/spec/ifname"))).collect()
+    }
+
+    #[track_caller]
+    fn assert_reservations(&self, expected: &[(&str, &str, &str)]) {
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(name, pod, interface)| ((*name).to_owned(), (*pod).to_owned(), (*interface).to_owned()))
+            .collect();
+        assert_eq!(self.reservations(), expected);
+    }
+
+    /// Adds an allocation to a pool as the Go plugin does, under an account; the status of the answer.
+    fn allocate_as(&self, account: &str, pool: &str, offset: &str, id: &str) -> u16 {
+        let token = self.control_plane.service_account_token(self.namespace, account);
+        let path = format!("{}/{pool}", self.objects("ippools"));
+        let mut object = self.control_plane.get(&path).unwrap();
+        object["spec"]["allocations"][offset] = json!({ "id": id, "podref": "go/pod", "ifname": "net1" });
+        self.control_plane.request_as(&token, "PUT", &path, Some(&object)).unwrap().0
+    }
+
+    /// The same, once the API server has heard that the fence is gone.
+    #[track_caller]
+    fn allocate_as_the_go_plugin(&self, pool: &str, offset: &str, id: &str) {
+        for _ in 0..100 {
+            if self.allocate_as("go-plugin", pool, offset, id) == 200 {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("the fence is still up");
+    }
+
+    /// Whether the Go plugin may write now; nothing is written.
+    fn is_open_for_the_go_plugin(&self) -> bool {
+        let token = self.control_plane.service_account_token(self.namespace, "go-plugin");
+        let object = json!({
+            "apiVersion": "whereabouts.cni.cncf.io/v1alpha1", "kind": "IPPool",
+            "metadata": { "name": "probe" }, "spec": { "range": "192.0.2.0/24", "allocations": {} },
+        });
+        let path = format!("{}?dryRun=All", self.objects("ippools"));
+        self.control_plane.request_as(&token, "POST", &path, Some(&object)).unwrap().0 == 201
+    }
+}
+
+/// The error of an ADD that went nowhere because the addresses are the Go plugin's again.
+#[track_caller]
+fn is_handed_over(answer: &Answer) {
+    assert_ne!(answer.exit, Some(0), "{}", answer.stdout);
+    assert!(answer.stdout.contains("handed over to another program"), "{}", answer.stdout);
+    assert!(answer.stdout.contains("call that program"), "{}", answer.stdout);
+}
+
+#[test]
+fn there_and_back_again() {
+    let Some(cluster) = Cluster::start("there_and_back_again", "back") else { return };
+    let a = cluster.pod("a", "node-1");
+    for pod in ["b", "c", "d"] {
+        cluster.pod(pod, "node-2");
+    }
+    cluster.pool(
+        "10.10.0.0-16",
+        "10.10.0.0/16",
+        &[("1", "sandbox-a", "back/a", "net1"), ("2", "sandbox-b", "back/b", "net1")],
+    );
+    cluster.pool("10.10.0.0-24", "10.10.0.0/24", &[("3", "sandbox-c", "back/c", "net1")]);
+    cluster.pool("fd00---64", "fd00::/64", &[("1", "sandbox-d", "back/d", "net1")]);
+    cluster.pool("blue-10.10.0.0-16", "10.10.0.0/16", &[]);
+    // Of no network of ours, and of no range at all: both stay as they are.
+    cluster.pool("anything", "10.10.0.0/28", &[("9", "sandbox-z", "back/z", "net1")]);
+    for (name, pod) in
+        [("10.10.0.1", "back/a"), ("10.10.0.2", "back/b"), ("10.10.0.3", "back/c"), ("fd00--1", "back/d")]
+    {
+        cluster.reservation(name, pod, "net1");
+    }
+    cluster.migrate(&[]).ended(6);
+    let (one, two) = (cluster.node("node-1"), cluster.node("node-2"));
+    let large = json!({ "range": "10.10.0.0/16" });
+    let small = json!({ "range": "10.10.0.0/24" });
+    let blue = json!({ "range": "10.10.0.0/16", "network_name": "blue" });
+    let both = json!({ "ipRanges": [{ "range": "10.10.0.0/16" }, { "range": "fd00::/64" }] });
+    // Released, given to another, added, and made anew.
+    two.del("sandbox-b", &large);
+    two.del("sandbox-d", &json!({ "range": "fd00::/64" }));
+    assert_eq!(two.add("e", ("back", "e", "u-e"), &small).address(), "10.10.0.2/24");
+    assert_eq!(two.add("f", ("back", "f", "u-f"), &both).addresses(), ["10.10.0.4/16", "fd00::1/64"]);
+    assert_eq!(one.add("g", ("back", "g", "u-g"), &both).addresses(), ["10.10.0.5/16", "fd00::2/64"]);
+    assert_eq!(one.add("h", ("back", "h", "u-h"), &blue).address(), "10.10.0.1/16");
+    assert_eq!(one.add("sandbox-a2", ("back", "a", &a), &large).address(), "10.10.0.1/16");
+
+    let dry = cluster.read(&["--back", "--dry-run"]);
+    for line in [
+        "pool 10.10.0.0-16 (10.10.0.0/16 of the unnamed network): 3 addresses, 2 would be added, 1 would be changed, \
+         1 would be removed\n",
+        "pool blue-10.10.0.0-16 (10.10.0.0/16 of network blue): 1 addresses, 1 would be added, 0 would be changed, \
+         0 would be removed\n",
+        "reservations: 4 would be made, 2 would be changed, 0 would be deleted\n",
+        "IPv4 of network (unnamed): 5 held, to be frozen\n",
+        "0 quarantined, 0 without a place, 0 written since they were imported\n",
+    ] {
+        assert!(dry.contains(line), "no {line:?} in\n{dry}");
+    }
+    cluster.assert_pool("blue-10.10.0.0-16", &[]);
+    assert_eq!(one.add("g", ("back", "g", "u-g"), &both).exit, Some(0), "a dry run froze it");
+    two.del("f", &both);
+
+    let back = cluster.migrate(&["--back"]).ended(0);
+    assert_eq!(back.report["back"], true);
+    assert_eq!(back.report["reservations"], json!({ "made": 3, "changed": 1, "deleted": 1 }), "{}", back.stdout);
+    cluster.assert_pool("10.10.0.0-16", &[("1", "sandbox-a2", "back/a", "net1"), ("5", "g", "back/g", "net1")]);
+    cluster.assert_pool("10.10.0.0-24", &[("2", "e", "back/e", "net1"), ("3", "sandbox-c", "back/c", "net1")]);
+    cluster.assert_pool("fd00---64", &[("2", "g", "back/g", "net1")]);
+    cluster.assert_pool("blue-10.10.0.0-16", &[("1", "h", "back/h", "net1")]);
+    cluster.assert_pool("anything", &[("9", "sandbox-z", "back/z", "net1")]);
+    cluster.assert_reservations(&[
+        ("10.10.0.1", "back/a", "net1"),
+        ("10.10.0.2", "back/e", "net1"),
+        ("10.10.0.3", "back/c", "net1"),
+        ("10.10.0.5", "back/g", "net1"),
+        ("blue-10.10.0.1", "back/h", "net1"),
+        ("fd00--2", "back/g", "net1"),
+    ]);
+
+    // Nobody is given anything here any more: not in these spaces, nor in one that has not begun, nor after a repair.
+    is_handed_over(&one.add("late", ("back", "late", "u-late"), &small));
+    is_handed_over(&one.add("g", ("back", "g", "u-g"), &both));
+    let green = json!({ "range": "10.20.0.0/24", "network_name": "green" });
+    is_handed_over(&one.add("late", ("back", "late", "u-late"), &green));
+    is_handed_over(&two.add(
+        "late",
+        ("back", "late", "u-late"),
+        &json!({ "range": "10.10.0.0/24", "network_name": "x" }),
+    ));
+    let token = cluster.control_plane.admin_token();
+    let admin = cluster.control_plane.kubeconfig("admin-back", token, cluster.namespace, &cluster.control_plane.url());
+    let repaired = Command::new(env!("CARGO_BIN_EXE_whereabouts"))
+        .env_clear()
+        .envs(one.simulated.env())
+        .args(["repair", "--open", "--lost", "node-1", "--lost", "node-2", "--kubeconfig"])
+        .arg(admin)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(repaired.stderr).unwrap();
+    assert!(stderr.contains("stays frozen") && stderr.contains("no space is frozen"), "{stderr}");
+    is_handed_over(&one.add("late", ("back", "late", "u-late"), &small));
+    // What is deleted here succeeds, and is for the Go plugin's reconciler.
+    one.del("h", &blue);
+    cluster.assert_pool("blue-10.10.0.0-16", &[("1", "h", "back/h", "net1")]);
+
+    // The Go plugin is at work again, and another run leaves alone what it does.
+    cluster.allocate_as_the_go_plugin("10.10.0.0-16", "6", "go-sandbox");
+    let again = cluster.migrate(&["--back"]).ended(0);
+    assert_eq!(again.report["isBackAlready"], true, "{}", again.stdout);
+    let refused = cluster.migrate(&[]);
+    assert_ne!(refused.exit, 0);
+    assert!(refused.stderr.contains("went back to the Go plugin"), "{}", refused.stderr);
+    assert!(cluster.is_open_for_the_go_plugin(), "a migration that was refused raised the fence");
+    assert_eq!(cluster.allocations("10.10.0.0-16").len(), 3);
+}
+
+#[test]
+fn wherever_the_way_back_is_interrupted_it_goes_on() {
+    let test = "wherever_the_way_back_is_interrupted_it_goes_on";
+    let Some(cluster) = Cluster::start(test, "cut") else { return };
+    cluster.pod("a", "node-1");
+    cluster.pod("b", "node-1");
+    cluster.pool(
+        "10.10.0.0-16",
+        "10.10.0.0/16",
+        &[("1", "sandbox-a", "cut/a", "net1"), ("2", "sandbox-b", "cut/b", "net1")],
+    );
+    cluster.pool("10.10.0.0-24", "10.10.0.0/24", &[]);
+    cluster.reservation("10.10.0.1", "cut/a", "net1");
+    cluster.reservation("10.10.0.2", "cut/b", "net1");
+    cluster.migrate(&[]).ended(0);
+    let (node, small) = (cluster.node("node-1"), json!({ "range": "10.10.0.0/24" }));
+    node.del("sandbox-a", &small);
+    assert_eq!(node.add("c", ("cut", "c", "u-c"), &small).address(), "10.10.0.1/24");
+    assert_eq!(node.add("d", ("cut", "d", "u-d"), &small).address(), "10.10.0.3/24");
+    node.del("sandbox-b", &small);
+    let pools = || (cluster.allocations("10.10.0.0-16"), cluster.allocations("10.10.0.0-24"), cluster.reservations());
+    let before = pools();
+
+    // Killed at its first write, then at its second, and so on: when nothing of it has arrived, and when it has and
+    // nobody knows.
+    let proxy = FaultProxy::before(cluster.control_plane).unwrap();
+    let token = cluster.control_plane.service_account_token(cluster.namespace, "operator");
+    let kubeconfig = cluster.control_plane.kubeconfig("operator-cut", &token, cluster.namespace, proxy.url());
+    let (mut n_killed, mut is_fence_ours) = (0, false);
+    for run in 0.. {
+        assert!(run < 60, "it never comes to an end");
+        let lands_after = (run % 2 == 1).then_some(Duration::ZERO);
+        let silence = |method: &str| Rule::new(Fault::Silence { lands_after }).method(method);
+        let passes = |part: &str| Rule::new(Fault::Delay(Duration::ZERO)).path(part);
+        proxy.clear();
+        // Who one is, and whether the fence holds, is asked by POST.
+        let mut rules = vec![passes("selfsubjectreviews"), passes("dryRun")];
+        if run > 3 {
+            // Each run raises the fence anew.
+            rules.extend(["PUT", "POST"].map(|method| passes("validatingadmissionpolic").method(method)));
+        } else if run > 1 {
+            rules.push(passes("validatingadmissionpolicies"));
+        }
+        if run > 5 {
+            // While a block is not stamped, the index is written anew.
+            rules.push(passes("ipspaces"));
+        }
+        if run > 21 {
+            // What is gone already is deleted anew.
+            rules.push(passes("validatingadmissionpolicybindings"));
+        }
+        if run > 23 {
+            rules.push(passes("validatingadmissionpolicies"));
+        }
+        rules.extend([silence("PUT"), silence("POST"), silence("DELETE")]);
+        proxy.set(rules);
+        let folder = tempfile::tempdir().unwrap();
+        let mut program = Command::new(env!("CARGO_BIN_EXE_whereabouts"))
+            .env_clear()
+            .env("TMPDIR", folder.path())
+            .args(["migrate", "--back", "--quiet", "0", "--kubeconfig"])
+            .arg(&kubeconfig)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let is_silent = |one: &Seen| matches!(one.fault, Some(Fault::Silence { .. }));
+        let is_stuck = |seen: &[Seen]| seen.iter().any(is_silent);
+        let ended = loop {
+            if proxy.wait_until(Duration::from_millis(50), is_stuck) {
+                let has_landed = |seen: &[Seen]| seen.iter().any(|one| is_silent(one) && one.served.is_some());
+                assert!(lands_after.is_none() || proxy.wait_until(Duration::from_secs(5), has_landed));
+                program.kill().unwrap();
+                program.wait().unwrap();
+                break None;
+            }
+            if let Some(status) = program.try_wait().unwrap() {
+                break Some(status);
+            }
+        };
+        if let Some(status) = ended {
+            assert_eq!(status.code(), Some(0));
+            break;
+        }
+        n_killed += 1;
+        let is_untouched = pools() == before;
+        let again = node.add("c", ("cut", "c", "u-c"), &small);
+        assert!(is_untouched || again.exit != Some(0), "run {run}: both give addresses away");
+        if again.exit != Some(0) {
+            is_handed_over(&again);
+        }
+        if cluster.is_open_for_the_go_plugin() {
+            assert!(!is_untouched, "run {run}: the fence is down and nothing is written");
+            assert_is_cut(&cluster);
+        } else if !is_untouched && !is_fence_ours {
+            is_fence_ours = true;
+            // Behind the fence nobody is let through who writes as the Go plugin does, under no account.
+            assert_eq!(cluster.allocate_as("operator", "10.10.0.0-16", "9", "other"), 403);
+        }
+    }
+    assert!(n_killed > 20 && is_fence_ours, "only {n_killed} were interrupted");
+    assert_is_cut(&cluster);
+    cluster.allocate_as_the_go_plugin("10.10.0.0-16", "6", "go-sandbox");
+    is_handed_over(&node.add("late", ("cut", "late", "u-late"), &small));
+}
+
+#[track_caller]
+fn assert_is_cut(cluster: &Cluster) {
+    cluster.assert_pool("10.10.0.0-16", &[]);
+    cluster.assert_pool("10.10.0.0-24", &[("1", "c", "cut/c", "net1"), ("3", "d", "cut/d", "net1")]);
+    cluster.assert_reservations(&[("10.10.0.1", "cut/c", "net1"), ("10.10.0.3", "cut/d", "net1")]);
+}
+
+#[test]
+fn what_has_no_place_in_the_go_plugins_pools_is_named_before_anything_changes() {
+    let test = "what_has_no_place_in_the_go_plugins_pools_is_named_before_anything_changes";
+    let Some(cluster) = Cluster::start(test, "unfit") else { return };
+    let nothing = cluster.migrate(&["--back"]).ended(2);
+    assert!(nothing.stderr.contains("no IPSpaces") && nothing.stderr.contains("--unfence"), "{}", nothing.stderr);
+    cluster.pool("fd00---64", "fd00::/64", &[]);
+    cluster.migrate(&[]).ended(0);
+    let node = cluster.node("node-1");
+    let new = json!({ "range": "10.30.0.0/24", "network_name": "green" });
+    let high = json!({ "range": "fd00::/64", "range_start": "fd00::8000:0:0:5" });
+    assert_eq!(node.add("new", ("unfit", "new", "u1"), &new).address(), "10.30.0.1/24");
+    assert_eq!(node.add("high", ("unfit", "high", "u2"), &high).address(), "fd00::8000:0:0:5/64");
+
+    let refused = cluster.migrate(&["--back"]).ended(6);
+    let found = |address: &str, fate: &str| (address.to_owned(), fate.to_owned());
+    let expected = [found("10.30.0.1", "does not fit"), found("fd00::8000:0:0:5", "does not fit")];
+    assert_eq!(refused.findings(), expected, "{}", refused.stdout);
+    assert!(refused.stdout.contains("--make-pools makes green-10.30.0.0-24"), "{}", refused.stdout);
+    assert!(refused.stdout.contains("pod unfit/new (container new/net1"), "{}", refused.stdout);
+    assert!(refused.stderr.contains("nothing was written"), "{}", refused.stderr);
+    assert_eq!(node.add("more", ("unfit", "more", "u3"), &new).address(), "10.30.0.2/24");
+    assert_eq!(cluster.reservations(), []);
+
+    node.del("high", &high);
+    cluster.migrate(&["--back"]).ended(6);
+    let back = cluster.migrate(&["--back", "--make-pools"]).ended(0);
+    assert_eq!(back.findings(), [], "{}", back.stdout);
+    cluster
+        .assert_pool("green-10.30.0.0-24", &[("1", "new", "unfit/new", "net1"), ("2", "more", "unfit/more", "net1")]);
+    cluster.assert_reservations(&[("green-10.30.0.1", "unfit/new", "net1"), ("green-10.30.0.2", "unfit/more", "net1")]);
+    is_handed_over(&node.add("late", ("unfit", "late", "u4"), &new));
+}
+
+#[test]
+fn what_the_go_plugin_wrote_since_is_not_overwritten() {
+    let test = "what_the_go_plugin_wrote_since_is_not_overwritten";
+    let Some(cluster) = Cluster::start(test, "since") else { return };
+    cluster.pod("a", "node-1");
+    cluster.pool("10.10.0.0-24", "10.10.0.0/24", &[("1", "sandbox-a", "since/a", "net1")]);
+    cluster.migrate(&[]).ended(0);
+    cluster.run(&["--unfence"]).ended(0);
+    cluster.allocate_as_the_go_plugin("10.10.0.0-24", "7", "go-sandbox");
+    cluster.reservation("10.10.0.7", "go/pod", "net1");
+    let refused = cluster.migrate(&["--back"]).ended(6);
+    let changed = ("-".to_owned(), "changed since".to_owned());
+    assert_eq!(refused.findings(), [changed.clone(), changed], "{}", refused.stdout);
+    assert!(refused.stdout.contains("10.10.0.7: pod") && refused.stdout.contains("go-sandbox"), "{}", refused.stdout);
+    // Imported first, it goes back.
+    cluster.migrate(&[]).ended(0);
+    cluster.migrate(&["--back"]).ended(0);
+    cluster
+        .assert_pool("10.10.0.0-24", &[("1", "sandbox-a", "since/a", "net1"), ("7", "go-sandbox", "go/pod", "net1")]);
+    cluster.assert_reservations(&[("10.10.0.1", "since/a", "net1"), ("10.10.0.7", "go/pod", "net1")]);
+}
+
+#[test]
+fn what_contradicts_itself_goes_back_as_it_came() {
+    let test = "what_contradicts_itself_goes_back_as_it_came";
+    let Some(cluster) = Cluster::start(test, "came") else { return };
+    for pod in ["a", "b", "c"] {
+        cluster.pod(pod, "node-1");
+    }
+    let held = [
+        ("1", "sandbox-a", "came/a", "net1"),
+        ("2", "sandbox-b", "came/b", ""),
+        ("3", "sandbox-e", "nonsense", "net1"),
+        ("seven", "sandbox-g", "came/g", "net1"),
+    ];
+    cluster.pool("10.10.0.0-16", "10.10.0.0/16", &held);
+    cluster.pool("10.10.0.0-24", "10.10.0.0/24", &[("1", "sandbox-c", "came/c", "net1")]);
+    cluster.pool("10.10.0.0-30", "10.10.0.0/30", &[("5", "sandbox-h", "came/h", "net1")]);
+    cluster.reservation("10.10.0.1", "came/c", "net1");
+    cluster.reservation("10.10.0.4", "came/x", "net1");
+    cluster.migrate(&[]).ended(6);
+    let back = cluster.migrate(&["--back"]).ended(6);
+    let found = |address: &str| (address.to_owned(), "quarantined".to_owned());
+    let expected = ["10.10.0.1", "10.10.0.2", "10.10.0.4", "10.10.0.5"].map(found);
+    assert_eq!(back.findings(), expected, "{}", back.stdout);
+    cluster.assert_pool("10.10.0.0-16", &held);
+    cluster.assert_pool("10.10.0.0-24", &[("1", "sandbox-c", "came/c", "net1")]);
+    cluster.assert_pool("10.10.0.0-30", &[("5", "sandbox-h", "came/h", "net1")]);
+    let names: Vec<String> = cluster.reservations().into_iter().map(|(name, ..)| name).collect();
+    assert_eq!(names, ["10.10.0.1", "10.10.0.2", "10.10.0.3", "10.10.0.4", "10.10.0.5"]);
+    assert_eq!(cluster.reservations()[2].1, "nonsense");
+    cluster.allocate_as_the_go_plugin("10.10.0.0-16", "6", "go-sandbox");
+}
+
+#[test]
+fn private_pools_and_slices_go_back_into_their_own() {
+    let test = "private_pools_and_slices_go_back_into_their_own";
+    let Some(cluster) = Cluster::start(test, "own") else { return };
+    cluster.control_plane.create(
+        &cluster.objects("nodeslicepools"),
+        &json!({
+            "apiVersion": "whereabouts.cni.cncf.io/v1alpha1", "kind": "NodeSlicePool", "metadata": { "name": "blue" },
+            "spec": { "range": "10.20.0.0/16", "sliceSize": "/24" },
+            "status": { "allocations": [
+                { "nodeName": "node-1", "sliceRange": "10.20.0.0/24" }, { "nodeName": "node-2", "sliceRange": "10.20.1.0/24" },
+            ] },
+        }),
+    );
+    cluster.pool("blue-node-1-10.20.0.0-24", "10.20.0.0/24", &[]);
+    cluster.pool("blue-gone-10.20.0.0-24", "10.20.0.0/24", &[]);
+    cluster.pool("blue-node-2-10.20.1.0-24", "10.20.1.0/24", &[]);
+    cluster.pool("10.10.0.0-16", "10.10.0.0/16", &[]);
+    cluster.pool("10.10.0.0-24", "10.10.0.0/24", &[]);
+    cluster.migrate(&["--private", "10.10.0.0-16"]).ended(0);
+    let node = cluster.node("node-1");
+    let alone = json!({ "range": "10.10.0.0/16", "enable_overlapping_ranges": false });
+    let cut = json!({ "range": "10.20.0.0/16", "network_name": "blue" });
+    assert_eq!(node.add("p", ("own", "p", "u1"), &alone).address(), "10.10.0.1/16");
+    assert_eq!(node.add("s", ("own", "s", "u2"), &json!({ "range": "10.10.0.0/24" })).address(), "10.10.0.1/24");
+    assert_eq!(node.add("n", ("own", "n", "u3"), &cut).address(), "10.20.0.1/16");
+    cluster.migrate(&["--back"]).ended(0);
+    cluster.assert_pool("10.10.0.0-16", &[("1", "p", "own/p", "net1")]);
+    cluster.assert_pool("10.10.0.0-24", &[("1", "s", "own/s", "net1")]);
+    cluster.assert_pool("blue-node-1-10.20.0.0-24", &[("1", "n", "own/n", "net1")]);
+    cluster.assert_pool("blue-gone-10.20.0.0-24", &[]);
+    cluster.assert_pool("blue-node-2-10.20.1.0-24", &[]);
+    cluster.assert_reservations(&[("10.10.0.1", "own/s", "net1"), ("blue-10.20.0.1", "own/n", "net1")]);
 }
