@@ -1078,7 +1078,7 @@ fn private_pools_and_slices_go_back_into_their_own() {
         }),
     );
     cluster.pool("blue-node-1-10.20.0.0-24", "10.20.0.0/24", &[]);
-    cluster.pool("blue-gone-10.20.0.0-24", "10.20.0.0/24", &[]);
+    cluster.pool("blue-old-10.20.0.0-24", "10.20.0.0/24", &[]);
     cluster.pool("blue-node-2-10.20.1.0-24", "10.20.1.0/24", &[]);
     cluster.pool("10.10.0.0-16", "10.10.0.0/16", &[]);
     cluster.pool("10.10.0.0-24", "10.10.0.0/24", &[]);
@@ -1093,7 +1093,7 @@ fn private_pools_and_slices_go_back_into_their_own() {
     cluster.assert_pool("10.10.0.0-16", &[("1", "p", "own/p", "net1")]);
     cluster.assert_pool("10.10.0.0-24", &[("1", "s", "own/s", "net1")]);
     cluster.assert_pool("blue-node-1-10.20.0.0-24", &[("1", "n", "own/n", "net1")]);
-    cluster.assert_pool("blue-gone-10.20.0.0-24", &[]);
+    cluster.assert_pool("blue-old-10.20.0.0-24", &[]);
     cluster.assert_pool("blue-node-2-10.20.1.0-24", &[]);
     cluster.assert_reservations(&[("10.10.0.1", "own/s", "net1"), ("blue-10.20.0.1", "own/n", "net1")]);
 }

@@ -157,20 +157,18 @@ impl GoAllocation {
 
     /// As it stands in a pool.
     pub(super) fn in_a_pool(&self) -> Value {
-        let mut allocation = json!({ "id": self.container, "podref": self.pod });
-        if !self.interface.is_empty() {
-            allocation["ifname"] = json!(self.interface);
+        match &*self.interface {
+            "" => json!({ "id": self.container, "podref": self.pod }),
+            interface => json!({ "id": self.container, "podref": self.pod, "ifname": interface }),
         }
-        allocation
     }
 
     /// As it stands in a reservation.
     pub(super) fn in_a_reservation(&self) -> Value {
-        let mut holder = json!({ "podref": self.pod });
-        if !self.interface.is_empty() {
-            holder["ifname"] = json!(self.interface);
+        match &*self.interface {
+            "" => json!({ "podref": self.pod }),
+            interface => json!({ "podref": self.pod, "ifname": interface }),
         }
-        holder
     }
 }
 

@@ -366,7 +366,13 @@ impl KubernetesStore<'_> {
     }
 
     async fn write_mark(&self, mark: &Mark) -> Result<(), MigrateError> {
-        let mut map = json!({
+        let mut data = json!({
+            "pools": json!(mark.pools).to_string(), "reservations": mark.reservations.to_string(),
+        });
+        if let Some(data) = data.as_object_mut().filter(|_| mark.is_back) {
+            data.insert("back".to_owned(), json!("everything went back to the Go plugin"));
+        }
+        let map = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {
                 "name": MARK,
@@ -375,11 +381,8 @@ impl KubernetesStore<'_> {
                                                    imported; without this it would import them again",
                 },
             },
-            "data": { "pools": json!(mark.pools).to_string(), "reservations": mark.reservations.to_string() },
+            "data": data,
         });
-        if mark.is_back {
-            map["data"]["back"] = json!("everything went back to the Go plugin");
-        }
         self.put(Resource::ConfigMaps, MARK, map).await.map(drop)
     }
 

@@ -423,3 +423,56 @@ fn finding(space: &Space, address: Address, lease: &Lease, reason: String, fate:
         fate,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use whereabouts_engine::{Attachment, OperationId, Owner};
+
+    use super::*;
+
+    #[test]
+    fn a_pool_that_no_object_has_room_for_is_refused() {
+        let network = Network::unnamed();
+        let pool: IpNet = "10.0.0.0/8".parse().unwrap();
+        let lease = |number: u32| Lease {
+            state: LeaseState::Active,
+            operation: OperationId::from_bytes([0; 8]),
+            attachment: Attachment::new(&"c".repeat(64), "net1", "net"),
+            owner: Owner::Container,
+            node: "node-1".into(),
+            boot: None,
+            pool,
+            provider: None,
+            since: u64::from(number),
+        };
+        let left = Left {
+            pools: vec![GoPool { name: "10.0.0.0-8".into(), range: "10.0.0.0/8".into(), ..GoPool::default() }],
+            ..Left::default()
+        };
+        for (n_held, is_refused) in [(1_000_u32, false), (20_000, true)] {
+            let address =
+                |number: u32| Address::from(std::net::IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0001 + number)));
+            let leases = (0..n_held).map(|number| (address(number), lease(number))).collect();
+            let held = Held::from([(Space::shared(network.clone(), whereabouts_engine::Family::V4), leases)]);
+            let plan = left.way_back(&held, false);
+            assert_eq!(plan.is_refused(), is_refused, "{n_held}");
+            assert_eq!(plan.pools[0].n_added, n_held as usize);
+        }
+    }
+
+    #[test]
+    fn names_that_no_object_may_have_are_known() {
+        for (name, is_one) in [
+            ("10.0.0.0-8", true),
+            ("blue-fd00---64", true),
+            ("--1", false),
+            ("---126", false),
+            ("Blue-10.0.0.1", false),
+            ("a_b-10.0.0.1", false),
+            ("a..b", false),
+            ("", false),
+        ] {
+            assert_eq!(is_object_name(name), is_one, "{name:?}");
+        }
+    }
+}
