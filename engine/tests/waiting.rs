@@ -1,6 +1,6 @@
 //! One process carries out what others wait for, and nothing depends on it.
 
-#![expect(clippy::indexing_slicing, reason = "a panic fails the test")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::collections::BTreeSet;
 use std::fs;
