@@ -649,6 +649,14 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                     let found = block.get(placed.offset);
                     if found.is_some_and(|lease| lease.operation == request.operation) {
                         placed.landed = true;
+                    } else if block
+                        .covered()
+                        .any(|(at, lease)| at == placed.offset && lease.operation == request.operation)
+                    {
+                        // It landed, and another node has taken it over since: to be undone like what nobody knows of, or
+                        // it would come back to nobody should that node give it up.
+                        let reason = "another node has taken the address over meanwhile".to_owned();
+                        unknown.insert(id.clone(), AllocateError::Busy { reason });
                     } else if let Some(reason) = rejected.get(id) {
                         unknown.insert(id.clone(), AllocateError::Rejected { reason: reason.clone() });
                     } else {
