@@ -493,6 +493,8 @@ impl Model {
                     || self.lease(place).is_none_or(|lease| lease.operation != hand.operation)
                     || self.last_followed.get(place).is_some_and(|(last, _)| *last >= started)
                     || self.last_fault.contains_key(&place.0) && is_given_up(&self.ledgers, place, hand)
+                    // Or they were taken out of the store, and put back, meanwhile.
+                    || self.last_fault.get(&place.0).is_some_and(|&last| last >= started)
             });
         if n_addresses > 0 && !is_disputed && !is_fine {
             return Err(format!("CHECK of {attachment} failed, which has its addresses"));
