@@ -254,11 +254,12 @@ fn neither_add_nor_del_lists() {
     let node = Node::new(control_plane, "one", network);
     let config = node.config(json!({ "ipRanges": [{ "range": "10.8.0.0/24" }, { "range": "fd08::/120" }] }));
     let (_, requests) = node.requests_of(|| node.add("c1", &config).ok().clone());
-    // The pools of the Go plugin are looked for once for each space.
+    // The pools of the Go plugin, and spaces that were handed over to it, are looked for once for each space.
     let lists: Vec<&String> = requests.iter().filter(|request| is_list(request)).collect();
-    let is_of_the_go_plugin =
-        |request: &&String| request.starts_with("GET ippools?") || request.starts_with("GET nodeslicepools?");
-    assert!(lists.iter().all(is_of_the_go_plugin) && lists.len() <= 4, "{requests:?}");
+    let is_of_the_go_plugin = |request: &&String| {
+        ["GET ippools?", "GET nodeslicepools?", "GET ipspaces?"].iter().any(|list| request.starts_with(list))
+    };
+    assert!(lists.iter().all(is_of_the_go_plugin) && lists.len() <= 6, "{requests:?}");
     for _ in 0..2 {
         let (_, requests) = node.requests_of(|| {
             node.add("c2", &config).ok();
