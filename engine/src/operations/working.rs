@@ -434,6 +434,8 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
             }
             Object::Index(space, _) => {
                 self.indexes.remove(space);
+                // What it was about to list, the next one does not: each block is to be taken in anew.
+                self.blocks.retain(|id, _| id.space != *space);
                 None
             }
         }
