@@ -13,8 +13,8 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -102,7 +102,11 @@ subjects: [{{ kind: ServiceAccount, name: go-plugin, namespace: {namespace} }}]
             .replace("whereabouts-identity", &format!("whereabouts-identity-{namespace}"));
         let path = folder.path().join("rights.yaml");
         std::fs::write(&path, manifests + &bindings).unwrap();
+        // All tests apply the same ClusterRole, and two at once would both want to make it.
+        static APPLYING: Mutex<()> = Mutex::new(());
+        let applying = APPLYING.lock().unwrap_or_else(PoisonError::into_inner);
         control_plane.apply(&path);
+        drop(applying);
         Some(Self { control_plane, namespace, folder })
     }
 
