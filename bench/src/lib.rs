@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod contender;
 pub mod held;
 pub mod measure;
+pub mod program;
 pub mod report;
 pub mod scenario;
 pub mod seat;

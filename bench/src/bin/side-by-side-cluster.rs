@@ -1,36 +1,31 @@
 //! Measures whole IPAM plugins beside each other before one API server. `--help` says how.
 
-use std::fs;
-use std::io::{Write, stderr, stdout};
+use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use serde_json::{Value, json};
 use whereabouts_bench::cluster::scenario::{self, Effort, Outcome};
 use whereabouts_bench::cluster::seat::Seat;
 use whereabouts_bench::cluster::{Cluster, Ranges, report, targets};
 use whereabouts_bench::contender::{Contender, PluginArgument};
+use whereabouts_bench::program::{Common, all_there, beside_this_program, filesystem_to_measure};
 use whereabouts_bench::report::LEGEND;
-use whereabouts_bench::seat::filesystem_of;
 
 /// Measures whole IPAM plugins beside each other where a cluster is the store.
 ///
 /// It starts an etcd and an API server of its own. Every ADD is a process for the sandbox of a pod that was not there
 /// before, and the addresses stay held; callers that run at the same time are on nodes of their own. The floors are a
-/// process that does nothing, one that makes a durable commit, and one that makes a GET, a PUT and two commits. Use
-/// release builds.
+/// process that does nothing, one that makes a durable commit, and one that makes a GET, a PUT and two commits. The
+/// servers' states are in the system's folder for temporary files (TMPDIR). Use release builds.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// This project's plugin [default: `whereabouts` beside this program].
-    #[arg(long, value_name = "PROGRAM")]
-    ours: Option<PathBuf>,
-    /// Leave this project's plugin out.
-    #[arg(long, conflicts_with = "ours")]
-    without_ours: bool,
+    #[command(flatten)]
+    common: Common,
     /// Another IPAM plugin and its configuration, a JSON file in which {kubeconfig} stands for the way to the API server,
     /// {range} for the range, and {data_dir} for a folder of the node.
     #[arg(long = "plugin", value_name = "NAME=PROGRAM,CONFIG")]
@@ -59,22 +54,12 @@ struct Arguments {
     /// Rounds of one ADD each; in each, every contender runs once.
     #[arg(long, default_value_t = 150)]
     rounds: usize,
-    /// Rounds before the first one that counts.
-    #[arg(long, default_value_t = 5)]
-    warm_up: usize,
     /// Rounds of each number of parallel callers.
     #[arg(long, default_value_t = 4)]
     bursts: usize,
     /// Begin no new round of a scenario after so many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 90)]
     limit: u64,
-    /// Where the nodes' states are kept while it runs: on the disk that is to be measured [default: beside this program].
-    /// The servers are in the system's folder for temporary files (TMPDIR).
-    #[arg(long)]
-    folder: Option<PathBuf>,
-    /// Write all figures to this file, too.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
 }
 
 /// A scenario by name.
@@ -90,10 +75,9 @@ enum What {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let itself = std::env::current_exe().context("where this program is")?;
-    let beside = itself.parent().context("a program lies in a folder")?;
-    let contenders = contenders(&arguments, beside)?;
-    let folder = arguments.folder.as_deref().unwrap_or(beside);
+    let beside = beside_this_program()?;
+    let contenders = contenders(&arguments, &beside)?;
+    let folder = arguments.common.folder(&beside);
     let cluster = Cluster::start(&arguments.manifests)?;
     let machine = machine(folder, &cluster)?;
     let mut outcomes = Vec::new();
@@ -104,11 +88,7 @@ fn main() -> Result<()> {
         Ok(())
     })?;
     targets::write(&mut stdout(), &targets::findings(&outcomes))?;
-    if let Some(path) = &arguments.json {
-        let text = format!("{:#}\n", report::to_json(&machine, &outcomes));
-        fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
-    }
-    Ok(())
+    arguments.common.write_json(|| report::to_json(&machine, &outcomes))
 }
 
 fn measure(
@@ -120,7 +100,7 @@ fn measure(
 ) -> Result<()> {
     let effort = Effort {
         rounds: arguments.rounds,
-        warm_up: arguments.warm_up,
+        warm_up: arguments.common.warm_up,
         bursts: arguments.bursts,
         adds_per_caller: arguments.adds_per_caller,
         fill_callers: arguments.fill_callers,
@@ -158,31 +138,21 @@ fn measure(
 fn contenders(arguments: &Arguments, beside: &Path) -> Result<Vec<Contender>> {
     let mut contenders =
         vec![Contender::floor_empty(beside), Contender::floor_commit(beside), Contender::floor_requests(beside)];
-    if !arguments.without_ours {
-        let ours = arguments.ours.clone().unwrap_or_else(|| beside.join("whereabouts"));
-        contenders.push(Contender::ours_in_cluster(ours));
-    }
+    contenders.extend(arguments.common.ours(beside).map(Contender::ours_in_cluster));
     for plugin in &arguments.plugins {
         contenders.push(Contender::from_argument_in_cluster(plugin)?);
     }
-    for Contender { name, program, .. } in &contenders {
-        ensure!(program.is_file(), "{name}: there is no program {}", program.display());
-    }
+    all_there(&contenders)?;
     Ok(contenders)
 }
 
 /// What the figures depend on beside the programs.
 fn machine(folder: &Path, cluster: &Cluster) -> Result<Value> {
     let of_servers = cluster.control_plane().folder();
-    for folder in [folder, of_servers] {
-        if filesystem_of(folder)? == "tmpfs" {
-            writeln!(stderr(), "warning: {} is in memory, where syncing costs nothing", folder.display())?;
-        }
-    }
     Ok(json!({
         "cores": thread::available_parallelism().map_or(0, usize::from),
         "kernel": rustix::system::uname().release().to_string_lossy(),
-        "filesystem_of_nodes": filesystem_of(folder)?,
-        "filesystem_of_servers": filesystem_of(of_servers)?,
+        "filesystem_of_nodes": filesystem_to_measure(folder)?,
+        "filesystem_of_servers": filesystem_to_measure(of_servers)?,
     }))
 }

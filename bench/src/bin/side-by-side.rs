@@ -1,17 +1,17 @@
 //! Measures whole IPAM plugins beside each other and beside two floors. `--help` says how.
 
-use std::fs;
-use std::io::{Write, stderr, stdout};
-use std::path::{Path, PathBuf};
+use std::io::{Write, stdout};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
 use serde_json::{Value, json};
 use whereabouts_bench::contender::{AtMostArgument, Contender, PluginArgument};
+use whereabouts_bench::program::{Common, all_there, beside_this_program, filesystem_to_measure};
+use whereabouts_bench::report;
 use whereabouts_bench::scenario::{self, Effort, Outcome};
-use whereabouts_bench::{report, seat};
 
 /// Measures whole IPAM plugins beside each other and beside two floors.
 ///
@@ -20,12 +20,8 @@ use whereabouts_bench::{report, seat};
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// This project's plugin [default: `whereabouts` beside this program].
-    #[arg(long, value_name = "PROGRAM")]
-    ours: Option<PathBuf>,
-    /// Leave this project's plugin out.
-    #[arg(long, conflicts_with = "ours")]
-    without_ours: bool,
+    #[command(flatten)]
+    common: Common,
     /// Another IPAM plugin and its configuration, a JSON file in which {data_dir} stands for the folder of its state.
     /// One of type host-local can be made to hold addresses beforehand.
     #[arg(long = "plugin", value_name = "NAME=PROGRAM,CONFIG")]
@@ -45,18 +41,9 @@ struct Arguments {
     /// Rounds of each scenario; in each, every contender runs once.
     #[arg(long, default_value_t = 200)]
     rounds: usize,
-    /// Rounds before the first one that counts.
-    #[arg(long, default_value_t = 5)]
-    warm_up: usize,
     /// Begin no new round of a scenario after so many seconds, once there were ten.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     limit: u64,
-    /// Where the states are kept while it runs: on the disk that is to be measured [default: beside this program].
-    #[arg(long)]
-    folder: Option<PathBuf>,
-    /// Write all figures to this file, too.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
 }
 
 /// A scenario by name.
@@ -74,11 +61,11 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let beside = beside_this_program()?;
     let contenders = contenders(&arguments, &beside)?;
-    let folder = arguments.folder.clone().unwrap_or(beside);
-    let machine = machine(&folder)?;
+    let folder = arguments.common.folder(&beside);
+    let machine = machine(folder)?;
     let effort = Effort {
         rounds: arguments.rounds,
-        warm_up: arguments.warm_up,
+        warm_up: arguments.common.warm_up,
         limit: Duration::from_secs(arguments.limit),
         at_most: arguments.at_most.iter().map(|most| (most.name.clone(), most.held)).collect(),
     };
@@ -92,39 +79,25 @@ fn main() -> Result<()> {
     writeln!(stdout(), "{}\n\n{}", describe(&machine), report::LEGEND)?;
     for what in &arguments.scenarios {
         match what {
-            What::Start => done(scenario::start(&contenders, &effort, &folder)?)?,
+            What::Start => done(scenario::start(&contenders, &effort, folder)?)?,
             What::Add => {
                 for held in &arguments.held {
-                    done(scenario::one_add(&contenders, *held, &effort, &folder)?)?;
+                    done(scenario::one_add(&contenders, *held, &effort, folder)?)?;
                 }
             }
-            What::Parallel => done(scenario::parallel(&contenders, arguments.processes, &effort, &folder)?)?,
+            What::Parallel => done(scenario::parallel(&contenders, arguments.processes, &effort, folder)?)?,
         }
     }
-    if let Some(path) = &arguments.json {
-        let text = format!("{:#}\n", report::to_json(&machine, &outcomes));
-        fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
-    }
-    Ok(())
-}
-
-fn beside_this_program() -> Result<PathBuf> {
-    let itself = std::env::current_exe().context("where this program is")?;
-    Ok(itself.parent().context("a program lies in a folder")?.to_owned())
+    arguments.common.write_json(|| report::to_json(&machine, &outcomes))
 }
 
 fn contenders(arguments: &Arguments, beside: &Path) -> Result<Vec<Contender>> {
     let mut contenders = vec![Contender::floor_empty(beside), Contender::floor_commit(beside)];
-    if !arguments.without_ours {
-        let ours = arguments.ours.clone().unwrap_or_else(|| beside.join("whereabouts"));
-        contenders.push(Contender::ours(ours));
-    }
+    contenders.extend(arguments.common.ours(beside).map(Contender::ours));
     for plugin in &arguments.plugins {
         contenders.push(Contender::from_argument(plugin)?);
     }
-    for Contender { name, program, .. } in &contenders {
-        ensure!(program.is_file(), "{name}: there is no program {}", program.display());
-    }
+    all_there(&contenders)?;
     for AtMostArgument { name, .. } in &arguments.at_most {
         ensure!(contenders.iter().any(|contender| contender.name == *name), "--at-most: nobody is called {name}");
     }
@@ -135,15 +108,11 @@ fn contenders(arguments: &Arguments, beside: &Path) -> Result<Vec<Contender>> {
 fn machine(folder: &Path) -> Result<Value> {
     let cores = thread::available_parallelism().map_or(0, usize::from);
     let system = rustix::system::uname();
-    let filesystem = seat::filesystem_of(folder)?;
-    if filesystem == "tmpfs" {
-        writeln!(stderr(), "warning: {} is in memory, where syncing costs nothing", folder.display())?;
-    }
     Ok(json!({
         "cores": cores,
         "kernel": system.release().to_string_lossy(),
         "architecture": system.machine().to_string_lossy(),
-        "filesystem": filesystem,
+        "filesystem": filesystem_to_measure(folder)?,
     }))
 }
 
