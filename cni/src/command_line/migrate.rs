@@ -126,13 +126,7 @@ fn report(typed: &Migrate, kubeconfig: &Path, plan: &Plan, adopted: &[(Space, Ad
     for pool in &plan.pools {
         text.push_str(&pool_line(pool));
     }
-    for Finding { address, reason, fate, object, holders, .. } in &plan.findings {
-        let address = address.map_or_else(|| "no address".to_owned(), |address| address.to_string());
-        text.push_str(&format!("{address}: {}: {reason} ({object})\n", fate.as_str()));
-        for holder in holders {
-            text.push_str(&format!("  {holder}\n"));
-        }
-    }
+    text.extend(plan.findings.iter().map(finding_text));
     let commands: BTreeSet<String> =
         plan.findings.iter().filter_map(|finding| command(typed, kubeconfig, finding)).collect();
     if !commands.is_empty() {
@@ -149,6 +143,24 @@ fn report(typed: &Migrate, kubeconfig: &Path, plan: &Plan, adopted: &[(Space, Ad
         (plan.count(Fate::Quarantined), plan.count(Fate::Held), plan.count(Fate::NotImported));
     text.push_str(&format!("{quarantined} quarantined, {held} held without a pod on a node, {lost} not imported\n"));
     text
+}
+
+fn finding_text(finding: &Finding) -> String {
+    let Finding { address, reason, fate, object, holders, .. } = finding;
+    let address = address.map_or_else(|| "no address".to_owned(), |address| address.to_string());
+    let mut text = format!("{address}: {}: {reason} ({object})\n", fate.as_str());
+    for holder in holders {
+        text.push_str(&format!("  {holder}\n"));
+    }
+    text
+}
+
+fn finding_json(finding: &Finding) -> Value {
+    json!({
+        "object": finding.object, "network": finding.network, "holders": finding.holders,
+        "address": finding.address.map(|address| address.to_string()), "reason": finding.reason,
+        "fate": finding.fate.as_str(),
+    })
 }
 
 fn of_network(network: Option<&str>) -> String {
@@ -192,11 +204,11 @@ fn report_json(typed: &Migrate, kubeconfig: &Path, plan: &Plan, adopted: &[(Spac
         .findings
         .iter()
         .map(|finding| {
-            json!({
-                "object": finding.object, "network": finding.network, "holders": finding.holders,
-                "address": finding.address.map(|address| address.to_string()), "reason": finding.reason,
-                "fate": finding.fate.as_str(), "free": command(typed, kubeconfig, finding),
-            })
+            let mut value = finding_json(finding);
+            if let Some(value) = value.as_object_mut() {
+                value.insert("free".to_owned(), json!(command(typed, kubeconfig, finding)));
+            }
+            value
         })
         .collect();
     let spaces: Vec<Value> = adopted

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::super::exit::{Exit, Failure};
 use super::super::output::Output;
 use super::super::typed::Migrate;
-use super::{keep_out, of_network};
-use crate::stores::kubernetes::{Exempt, Fate, Finding, KubernetesHost, ReturnedPool, WayBack};
+use super::{finding_json, finding_text, keep_out, of_network};
+use crate::stores::kubernetes::{Exempt, Fate, KubernetesHost, ReturnedPool, WayBack};
 
 /// What is to be done when it is done.
 const NEXT: &str = "put the Go plugin's binary in place of this one on every node now: until then no pod gets an address; \
@@ -68,13 +68,7 @@ fn report(is_done: bool, plan: &WayBack) -> String {
     for pool in &plan.pools {
         text.push_str(&pool_line(is_done, pool));
     }
-    for Finding { address, reason, fate, object, holders, .. } in &plan.findings {
-        let address = address.map_or_else(|| "no address".to_owned(), |address| address.to_string());
-        text.push_str(&format!("{address}: {}: {reason} ({object})\n", fate.as_str()));
-        for holder in holders {
-            text.push_str(&format!("  {holder}\n"));
-        }
-    }
+    text.extend(plan.findings.iter().map(finding_text));
     let be = if is_done { "" } else { " would be" };
     let (made, changed, deleted) = plan.reservation_counts();
     text.push_str(&format!("reservations: {made}{be} made, {changed}{be} changed, {deleted}{be} deleted\n"));
@@ -120,17 +114,7 @@ fn report_json(is_done: bool, plan: &WayBack) -> Value {
             })
         })
         .collect();
-    let findings: Vec<Value> = plan
-        .findings
-        .iter()
-        .map(|finding| {
-            json!({
-                "object": finding.object, "network": finding.network, "holders": finding.holders,
-                "address": finding.address.map(|address| address.to_string()), "reason": finding.reason,
-                "fate": finding.fate.as_str(),
-            })
-        })
-        .collect();
+    let findings: Vec<Value> = plan.findings.iter().map(finding_json).collect();
     let spaces: Vec<Value> = plan
         .spaces
         .iter()
