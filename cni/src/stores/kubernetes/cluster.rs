@@ -16,7 +16,7 @@ use super::super::ArbiterError;
 use super::client::{Client, Resource};
 use super::data::ClusterId;
 use super::patience::Patience;
-use super::reading::object_name;
+use super::reading::unsound;
 use super::{KubernetesStore, cluster_id};
 
 /// How long a DEL, CHECK or GC waits for a cluster of which it hears nothing at all.
@@ -277,35 +277,30 @@ impl KubernetesHost {
         if self.ledger.knows_space(space)? {
             return Ok(Ok(()));
         }
-        let pools = match store.read_index(space).await {
-            Ok(Some(stored)) => return Ok(host.learn_new(space, stored.object.epoch()).await?),
+        match store.read_index(space).await {
+            Ok(Some(stored)) => Ok(host.learn_new(space, stored.object.epoch()).await?),
+            Ok(None) => Ok(Self::is_nobody_elses(store, space).await),
             // Foreign or unsound, it is the operation that says what comes of it.
-            Err(ReadError::Foreign { .. } | ReadError::Unsound { .. }) => return Ok(Ok(())),
-            Ok(None) => match store.handed_over().await {
-                Ok(others) => match others.first() {
-                    None => store.go_pools_in_use(space).await,
-                    // Where one space went back to the Go plugin, no other one begins: it would be that plugin's, too.
-                    Some(other) => Err(ReadError::Unsound {
-                        object: object_name(Resource::Spaces, other),
-                        reason: format!(
-                            "{HANDED_OVER}, so {space} does not begin here; call that program in place of this one"
-                        ),
-                    }),
-                },
-                Err(error) => Err(error),
-            },
-            Err(error) => Err(error),
-        };
-        Ok(pools.and_then(|pools| match pools.first() {
-            None => Ok(()),
-            Some(first) => Err(ReadError::Unsound {
-                object: format!("ippools.whereabouts.cni.cncf.io/{first}"),
-                reason: format!(
-                    "the Go plugin has given away addresses of {space} ({} pools hold some); run `whereabouts migrate`",
-                    pools.len()
-                ),
-            }),
-        }))
+            Err(ReadError::Foreign { .. } | ReadError::Unsound { .. }) => Ok(Ok(())),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Refuses a space that has not begun here and whose addresses the Go plugin gives away.
+    async fn is_nobody_elses(store: &KubernetesStore<'_>, space: &Space) -> Result<(), ReadError> {
+        // Where one space went back to the Go plugin, no other one begins: it would be that plugin's, too.
+        if let Some(other) = store.handed_over().await?.first() {
+            let reason =
+                format!("{HANDED_OVER}, so {space} does not begin here; call that program in place of this one");
+            return Err(unsound(Resource::Spaces, other, reason));
+        }
+        let pools = store.go_pools_in_use(space).await?;
+        let Some(first) = pools.first() else { return Ok(()) };
+        let reason = format!(
+            "the Go plugin has given away addresses of {space} ({} pools hold some); run `whereabouts migrate`",
+            pools.len()
+        );
+        Err(unsound(Resource::GoPools, first, reason))
     }
 
     /// Works with the store. A ledger that belongs to another cluster than the one that is reached is set aside, and the
