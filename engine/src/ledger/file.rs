@@ -168,8 +168,7 @@ impl LedgerFile {
         let path = options.path.as_path();
         let create = options.creates();
         let Turn { folder, queue } = turn;
-        let mut locks = Vec::new();
-        locks.extend(queue.iter().map(Arc::clone));
+        let mut locks: Vec<_> = queue.iter().map(Arc::clone).collect();
         let (file, unpublished) = match open_ledger(path, options.access) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && create => {
                 if options.create == Create::IfMissing && was_made(path) {

@@ -203,10 +203,8 @@ impl Spool {
             file.set_permissions(Permissions::from_mode(0o600))?;
             // Zeros are written out rather than promised: a promised block still needs room for its entry when it is
             // first written to.
-            let mut content = vec![0; RESERVE];
-            if let Some(header) = content.get_mut(..HEADER_LEN) {
-                header.copy_from_slice(&header_bytes(1));
-            }
+            let mut content = empty_sector(1).to_vec();
+            content.resize(RESERVE, 0);
             file.write_all_at(&content, 0)?;
             file.sync_all()?;
             fs::rename(&temporary, &path)?;
@@ -295,8 +293,7 @@ impl Spool {
             return Ok(None);
         }
         self.file.read_exact_at(&mut sector, 0)?;
-        let is_sound = generation_of(&sector).is_some();
-        let is_empty = is_sound && sector.iter().skip(HEADER_LEN).all(|byte| *byte == 0);
+        let is_empty = generation_of(&sector).is_some_and(|generation| sector == empty_sector(generation));
         Ok(is_empty.then(|| Spooled { room, used: HEADER_LEN as u64, ..Spooled::default() }))
     }
 
@@ -306,11 +303,7 @@ impl Spool {
     /// As for [`Spool::read_all`]. The records are then still there, or all gone.
     pub fn clear(&mut self) -> Result<(), SpoolError> {
         let (_, generation) = self.content()?;
-        // The first record goes with the header, which shows at a glance that there is none.
-        let mut sector = [0; SECTOR];
-        for (place, byte) in sector.iter_mut().zip(header_bytes(generation.wrapping_add(1))) {
-            *place = byte;
-        }
+        let sector = empty_sector(generation.wrapping_add(1));
         self.file.write_all_at(&sector, 0).map_err(|source| self.io("clear", source))
     }
 
@@ -338,22 +331,23 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
 }
 
-fn header_bytes(generation: u64) -> [u8; HEADER_LEN] {
+/// The first sector of a spool without records: the header, and zeros, so that it shows at a glance that there is none.
+fn empty_sector(generation: u64) -> [u8; SECTOR] {
     let mut parts = MAGIC.to_vec();
     parts.extend_from_slice(&generation.to_le_bytes());
     let checksum = crc32fast::hash(&parts).to_le_bytes();
     parts.extend_from_slice(&checksum);
-    let mut header = [0; HEADER_LEN];
-    for (place, byte) in header.iter_mut().zip(parts) {
+    let mut sector = [0; SECTOR];
+    for (place, byte) in sector.iter_mut().zip(parts) {
         *place = byte;
     }
-    header
+    sector
 }
 
 fn generation_of(content: &[u8]) -> Option<u64> {
     let header = content.get(..HEADER_LEN)?;
     let generation = u64::from_le_bytes(*header.get(8..)?.first_chunk()?);
-    (header == header_bytes(generation)).then_some(generation)
+    empty_sector(generation).starts_with(header).then_some(generation)
 }
 
 fn checksum_of(generation: u64, len: [u8; 4], record: &[u8]) -> u32 {

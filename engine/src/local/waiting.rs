@@ -50,7 +50,7 @@ struct Posted {
 /// A request that another process waits with.
 struct Asked {
     request: Allocate,
-    file: Lockable,
+    file: Arc<Lockable>,
     len: u64,
 }
 
@@ -196,7 +196,6 @@ impl Asked {
         let Ok(WaitingRequest { facts: theirs, request }) = WaitingRequest::decode(&[], &record) else {
             return Ok(None);
         };
-        let file = Arc::into_inner(file).ok_or(io::ErrorKind::WouldBlock)?;
         Ok((theirs == *facts).then_some(Self { request, file, len }))
     }
 
