@@ -56,7 +56,7 @@ pub fn allocate(
     let options = options(settings, Create::IfMissing, ADD_DEADLINE);
     match Ledger::open_to_allocate(&options, facts(Caller::Runtime), request)? {
         Waited::Served(allocated) => Ok(Ok(allocated)),
-        Waited::Opened(ledger) => {
+        Waited::Turn(ledger) => {
             warn_of_risk(&ledger);
             ledger.allocate_for_all(request)
         }

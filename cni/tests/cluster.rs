@@ -367,6 +367,73 @@ fn a_range_is_filled_exactly_by_many_processes_of_many_nodes() {
     fails(&nodes[3].add("c3", &config(&nodes[3])), 100, &["is full"]);
 }
 
+/// One call carries out what the others of its node wait for: a block is swapped once for all of them.
+#[test]
+fn calls_that_meet_on_a_node_share_a_swap() {
+    let Some(control_plane) = shared("calls_that_meet_on_a_node_share_a_swap") else { return };
+    let network = "meeting";
+    let node = Node::new(control_plane, "one", network);
+    let config = node.range("10.20.0.0/24");
+    node.add("before", &config).ok();
+    node.proxy.clear();
+    // While the first one's swap is on its way, all the others come.
+    node.proxy.set([Rule::new(Fault::Delay(Duration::from_secs(3))).method("PUT").path("ipblocks").times(1)]);
+    let mut given = BTreeSet::new();
+    for answer in at_once((0..24).map(|number| node.call("ADD", &format!("c{number}")).stdin(&config))) {
+        assert!(given.insert(answer.address()), "{} was given twice", answer.address());
+    }
+    let swaps = node.proxy.requests().iter().filter(|seen| seen.method == "PUT").count();
+    assert!(swaps <= 6, "{swaps} swaps for 24 calls");
+    assert_eq!(Truth::of(control_plane, network).leases.len(), 25);
+    // Each is recorded as its own: CHECK finds it, and DEL frees it.
+    for number in 0..24 {
+        node.del(&format!("c{number}"), &config).ok();
+    }
+    assert_held(control_plane, network, &[("10.20.0.1", "before")]);
+}
+
+/// Whoever carries out the requests of others may be killed at any moment, and so may they.
+#[test]
+fn calls_that_are_killed_while_they_meet_leave_nothing_behind() {
+    let Some(control_plane) = shared("calls_that_are_killed_while_they_meet_leave_nothing_behind") else { return };
+    let network = "meeting-killed";
+    let node = Node::new(control_plane, "one", network);
+    let config = node.range("10.21.0.0/24");
+    node.add("before", &config).ok();
+    for round in 0..6 {
+        node.proxy.clear();
+        node.proxy.set([Rule::new(Fault::Delay(Duration::from_secs(1))).method("PUT").path("ipblocks").times(1)]);
+        let calls: Vec<_> = (0..12)
+            .map(|number| {
+                let mut call = node.call("ADD", &format!("r{round}-{number}")).stdin(&config).start();
+                call.feed();
+                call
+            })
+            .collect();
+        assert!(node.proxy.wait_until(PATIENCE, |seen| seen.iter().any(|seen| seen.method == "PUT")));
+        // In even rounds the first few, whoever carries out among them, in odd ones the last few, who wait.
+        let is_killed = |number: usize| if round % 2 == 0 { number < 8 } else { number >= 4 };
+        let mut answered = BTreeSet::new();
+        for (number, mut call) in calls.into_iter().enumerate() {
+            if is_killed(number) {
+                call.kill();
+                call.wait();
+                // A runtime calls DEL for what it killed, whatever became of it.
+                node.del(&format!("r{round}-{number}"), &config).ok();
+            } else {
+                assert!(answered.insert(call.wait().address()), "given twice");
+            }
+        }
+        let containers: BTreeSet<_> = held(control_plane, network).into_values().collect();
+        let expected = (0..12).filter(|number| !is_killed(*number)).map(|number| format!("r{round}-{number}"));
+        assert_eq!(containers, expected.chain(["before".to_owned()]).collect(), "round {round}");
+        for number in (0..12).filter(|number| !is_killed(*number)) {
+            node.del(&format!("r{round}-{number}"), &config).ok();
+        }
+    }
+    assert_held(control_plane, network, &[("10.21.0.1", "before")]);
+}
+
 #[test]
 fn all_ranges_or_nothing() {
     let Some(control_plane) = shared("all_ranges_or_nothing") else { return };

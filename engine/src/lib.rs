@@ -22,10 +22,11 @@ mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod view;
+mod waiting;
 
 pub use crate::address::{Address, Family, ParseAddressError};
 pub use crate::block::{Block, Fullness};
-pub use crate::cluster::{ClusterHost, ClusterLedger, KnownStore, Rebuilt, Survey, SurveyError};
+pub use crate::cluster::{ClusterHost, ClusterLedger, ClusterTurn, KnownStore, Rebuilt, Survey, SurveyError};
 pub use crate::codec::CodecError;
 pub use crate::host::{HostEnvironment, HostFacts};
 pub use crate::index::{BlockSet, HANDED_OVER, Index};
@@ -42,12 +43,12 @@ pub use crate::ledger::{
 pub use crate::ledger::{backend, memory as memory_ledger, probe};
 pub use crate::local::{
     Cell, Disagreement, Holding, Holdings, ImportConflict, ImportError, Imported, Ledger, LedgerError, Occupancy,
-    RepairError, Repaired, Verified, Waited,
+    RepairError, Repaired, Verified,
 };
 pub use crate::offset::{BLOCK_SIZE, BlockNumber, Offset};
 pub use crate::operations::{
     AdoptConflict, AdoptError, Adopted, Allocate, AllocateError, Allocated, Check, CheckError, Collect, Contradiction,
-    Environment, Host, Reinserted, Release, ReleaseError, Released, Settled, Want,
+    Environment, Host, Pauses, Reinserted, Release, ReleaseError, Released, Settled, Want,
 };
 pub use crate::space::{BlockId, Network, NetworkNameError, Pool, Sharing, Space};
 pub use crate::spec::{Edges, SpecError, ViewSpec, parse_exclude};
@@ -56,4 +57,5 @@ pub use crate::spooled::spool_release;
 pub use crate::store::memory as memory_store;
 pub use crate::store::{Listed, Object, Outcome, Promises, ReadError, Store, Stored, Swap, Version};
 pub use crate::view::{BlockSpan, Ignored, View, ViewError};
+pub use crate::waiting::Waited;
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};

@@ -1,32 +1,43 @@
 //! What a caller is told at the door to a store that others use too.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "what cannot be looked at ends the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what cannot be looked at ends the test"
+)]
 
 use std::cell::{Cell, RefCell};
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use whereabouts_engine::memory_store::{Client, MemoryStore};
 use whereabouts_engine::{
     Allocate, AllocateError, Attachment, Block, BlockId, ClusterLedger, Environment, HostEnvironment, HostFacts, Index,
-    LedgerFile, Listed, Network, OpenOptions, Outcome, Owner, Pool, Promises, ReadError, Sharing, Space, Store, Stored,
-    Swap, View, ViewSpec, Want,
+    LedgerFile, Listed, Network, Object, OpenOptions, Outcome, Owner, Pool, Promises, ReadError, Sharing, Space, Store,
+    Stored, Swap, View, ViewSpec, Waited, Want,
 };
 
-/// A store that breaks down in the middle of a call, while another process begins to work with the ledger; by then the
-/// call's time is up.
-struct BreaksDown {
+/// A store to which things happen in the middle of a call.
+struct Staged {
+    memory: Rc<MemoryStore>,
     store: Client,
     ledger: PathBuf,
+    /// It answers no swap, another process begins to work with the ledger meanwhile, and then the call's time is up.
     breaks_down: Cell<bool>,
     other_process: RefCell<Option<LedgerFile>>,
+    /// Happens before the next block is read.
+    before_read: Cell<Option<Box<dyn FnOnce()>>>,
 }
 
-impl Store for BreaksDown {
+impl Store for Staged {
     fn promises(&self) -> Promises {
         self.store.promises()
     }
@@ -36,6 +47,9 @@ impl Store for BreaksDown {
     }
 
     async fn read_block(&self, block: &BlockId) -> Result<Option<Stored<Block>>, ReadError> {
+        if let Some(happens) = self.before_read.take() {
+            happens();
+        }
         self.store.read_block(block).await
     }
 
@@ -60,7 +74,7 @@ impl Store for BreaksDown {
     }
 }
 
-impl Environment for BreaksDown {
+impl Environment for Staged {
     fn now(&self) -> u64 {
         HostEnvironment.now()
     }
@@ -89,13 +103,45 @@ fn to_its_end<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
+impl Staged {
+    fn new(ledger: &Path) -> Self {
+        let memory = Rc::new(MemoryStore::new(1, false));
+        Self {
+            store: Client::new(&memory, 0, 0),
+            memory,
+            ledger: ledger.to_owned(),
+            breaks_down: Cell::new(false),
+            other_process: RefCell::default(),
+            before_read: Cell::default(),
+        }
+    }
+
+    /// The only block of the store.
+    fn block(&self) -> Arc<Block> {
+        let keys = self.memory.keys();
+        let mut blocks = keys.iter().filter_map(|key| match &*self.memory.get(key)? {
+            Object::Block(_, block) => Some(Arc::clone(block)),
+            Object::Index(..) => None,
+        });
+        blocks.next().unwrap()
+    }
+}
+
+fn ledger(path: &Path, patience: Duration) -> ClusterLedger {
+    ClusterLedger::open(OpenOptions::new(path), HostFacts::read(), Instant::now() + patience).unwrap()
+}
+
 fn request(container: &str) -> Allocate {
-    let spec: ViewSpec = "10.0.0.0/24".parse().unwrap();
+    request_of(container, "10.0.0.0/24")
+}
+
+fn request_of(container: &str, range: &str) -> Allocate {
+    let spec: ViewSpec = range.parse().unwrap();
     Allocate {
         attachment: Attachment::new(container, "eth0", "net"),
         owner: Owner::Container,
         wants: vec![Want {
-            pool: Pool::new(Network::unnamed(), "10.0.0.0/24".parse().unwrap()),
+            pool: Pool::new(Network::unnamed(), spec.cidr),
             sharing: Sharing::Shared,
             view: Arc::new(View::new(&spec).unwrap()),
             exactly: None,
@@ -108,14 +154,8 @@ fn request(container: &str) -> Allocate {
 fn a_call_whose_store_broke_down_says_so_even_if_it_cannot_be_undone_now() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ledger.redb");
-    let store = BreaksDown {
-        store: Client::new(&Rc::new(MemoryStore::new(1, false)), 0, 0),
-        ledger: path.clone(),
-        breaks_down: Cell::new(false),
-        other_process: RefCell::default(),
-    };
-    let ledger =
-        |patience| ClusterLedger::open(OpenOptions::new(&path), HostFacts::read(), Instant::now() + patience).unwrap();
+    let store = Staged::new(&path);
+    let ledger = |patience| ledger(&path, patience);
     let first = ledger(Duration::from_secs(60));
     to_its_end(first.on(&store, &store).allocate(&[request("a")])).unwrap().remove(0).unwrap();
     drop(first);
@@ -134,4 +174,89 @@ fn a_call_whose_store_broke_down_says_so_even_if_it_cannot_be_undone_now() {
     assert_eq!(third.n_under_way().unwrap(), 1);
     assert!(to_its_end(third.on(&store, &store).allocate(&[request("b")])).unwrap().remove(0).is_ok());
     assert_eq!(third.n_under_way().unwrap(), 0);
+}
+
+/// Another call on the same host, in a thread of its own. Says whether it was served, and what it holds then.
+fn other_call(path: &Path, container: &str, patience: Duration) -> thread::JoinHandle<(bool, Vec<String>)> {
+    let (path, container) = (path.to_owned(), container.to_owned());
+    thread::spawn(move || {
+        let ledger = ledger(&path, patience);
+        let served = matches!(ledger.wait_to_allocate(&request(&container), "kubeconfig"), Waited::Served(_));
+        (served, held_by(&ledger, &container))
+    })
+}
+
+fn held_by(ledger: &ClusterLedger, container: &str) -> Vec<String> {
+    let held = ledger.leases_of(&Attachment::new(container, "eth0", "net")).unwrap();
+    held.iter().map(|(address, _)| address.to_string()).collect()
+}
+
+/// There is no event for a file that another thread makes and writes.
+fn until_waiting(path: &Path, n: usize) {
+    let started = Instant::now();
+    let folder = PathBuf::from(format!("{}.waiting", path.display()));
+    let is_waiting = |file: &fs::DirEntry| file.metadata().is_ok_and(|metadata| metadata.len() > 0);
+    let all = |folder: &Path| fs::read_dir(folder).into_iter().flatten().map(Result::unwrap).collect::<Vec<_>>();
+    while all(&folder).iter().flat_map(|turn| all(&turn.path())).filter(is_waiting).count() != n {
+        assert!(started.elapsed() < Duration::from_secs(20));
+        thread::yield_now();
+    }
+}
+
+const LONG: Duration = Duration::from_secs(120);
+
+#[test]
+fn those_who_wait_on_one_host_are_served_by_one_swap() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.redb");
+    let (store, first) = (Staged::new(&path), ledger(&path, LONG));
+    let Waited::Turn(turn) = first.wait_to_allocate(&request("first"), "kubeconfig") else {
+        panic!("nobody was there")
+    };
+    let others: Vec<_> = (0..8).map(|number| other_call(&path, &format!("c{number}"), LONG)).collect();
+    until_waiting(&path, 8);
+    let answer = to_its_end(first.on(&store, &store).allocate_for_all(&request("first"), &turn)).unwrap().unwrap();
+    assert_eq!(answer[0].address.to_string(), "10.0.0.1");
+    drop(first);
+    let mut held = BTreeSet::new();
+    for other in others {
+        let (served, addresses) = other.join().unwrap();
+        assert!(served);
+        held.extend(addresses);
+    }
+    assert_eq!(held.len(), 8, "each has its own: {held:?}");
+    assert_eq!(store.block().sequence(), 1, "the block was written once");
+}
+
+/// What is claimed for one who is gone would be nobody's: its DEL may have been here already.
+#[test]
+fn for_one_who_stops_waiting_nothing_is_claimed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.redb");
+    let (store, first) = (Staged::new(&path), ledger(&path, LONG));
+    let Waited::Turn(turn) = first.wait_to_allocate(&request("first"), "kubeconfig") else {
+        panic!("nobody was there")
+    };
+    let other = other_call(&path, "impatient", Duration::from_secs(4));
+    until_waiting(&path, 1);
+    store.before_read.set(Some(Box::new(move || assert_eq!(other.join().unwrap(), (false, vec![])))));
+    let answer = to_its_end(first.on(&store, &store).allocate_for_all(&request("first"), &turn)).unwrap().unwrap();
+    assert_eq!(answer[0].address.to_string(), "10.0.0.1", "it takes the place of the other");
+    assert!(held_by(&first, "impatient").is_empty());
+    assert_eq!(first.n_under_way().unwrap(), 0);
+    assert_eq!(store.block().iter().count(), 1);
+}
+
+#[test]
+fn other_spaces_do_not_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.redb");
+    let first = ledger(&path, LONG);
+    let Waited::Turn(_turn) = first.wait_to_allocate(&request("first"), "kubeconfig") else { panic!("served") };
+    let second = ledger(&path, LONG);
+    for (request, store) in [(request_of("second", "fd00::/64"), "kubeconfig"), (request("second"), "another")] {
+        let asked = Instant::now();
+        assert!(matches!(second.wait_to_allocate(&request, store), Waited::Turn(_)));
+        assert!(asked.elapsed() < LONG / 4);
+    }
 }

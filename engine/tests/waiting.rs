@@ -46,7 +46,7 @@ enum By {
 fn call(options: &OpenOptions, node: &str, request: &Allocate) -> (By, Result<Vec<Allocated>, AllocateError>) {
     match Ledger::open_to_allocate(options, facts(node), request).unwrap() {
         Waited::Served(allocated) => (By::Another, Ok(allocated)),
-        Waited::Opened(ledger) => (By::Itself, ledger.allocate_for_all(request).unwrap()),
+        Waited::Turn(ledger) => (By::Itself, ledger.allocate_for_all(request).unwrap()),
     }
 }
 

@@ -18,7 +18,7 @@ use whereabouts_bench::report::LEGEND;
 /// Measures whole IPAM plugins beside each other where a cluster is the store.
 ///
 /// It starts an etcd and an API server of its own. Every ADD is a process for the sandbox of a pod that was not there
-/// before, and the addresses stay held; callers that run at the same time are on nodes of their own. The floors are a
+/// before, and the addresses stay held; callers that run at the same time are spread among nodes. The floors are a
 /// process that does nothing, one that makes a durable commit, and one that makes a GET, a PUT and two commits. The
 /// servers' states are in the system's folder for temporary files (TMPDIR). Use release builds.
 #[derive(Debug, Parser)]

@@ -3,7 +3,7 @@
 //!
 //! What is said of fairness in the crate's documentation holds here, too. Beside it:
 //!
-//! - Callers that run at the same time are on different nodes, each with a state and a kubeconfig of its own.
+//! - Callers that run at the same time are spread among nodes, each with a state and a kubeconfig of its own.
 //! - The containers are sandboxes of pods, each of a pod of its own, and the calls say so as containerd does.
 //! - What the API server and etcd counted is read before and after each turn of a plugin, while nobody else asks.
 //! - The floor is a program that connects as a plugin must, reads an object of a block's size, replaces it, and makes

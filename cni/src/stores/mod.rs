@@ -155,8 +155,7 @@ impl Arbiter {
         match datastore {
             Datastore::Kubernetes { kubeconfig } => {
                 let host = Self::open_kubernetes(settings, Path::new(kubeconfig), Purpose::Assign)?;
-                let no_answer = || Err(AllocateError::Busy { reason: "there was no answer".to_owned() });
-                Ok(host.allocate(std::slice::from_ref(request))?.pop().unwrap_or_else(no_answer))
+                host.allocate(request)
             }
             Datastore::Local | Datastore::Etcd(_) => Ok(host::allocate(settings, request)?),
         }

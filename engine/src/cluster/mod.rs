@@ -7,6 +7,7 @@ mod courteous;
 mod rebuild;
 mod spooled;
 mod survey;
+mod waiting;
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -16,6 +17,7 @@ use std::time::Instant;
 
 pub use self::rebuild::Rebuilt;
 pub use self::survey::{Survey, SurveyError};
+pub use self::waiting::ClusterTurn;
 
 use self::courteous::Courteous;
 use crate::address::Address;

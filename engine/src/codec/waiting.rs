@@ -21,6 +21,8 @@ use crate::view::View;
 #[derive(Clone, Debug)]
 pub(crate) struct WaitingRequest {
     pub(crate) facts: HostFacts,
+    /// How its process reaches the store; empty where the ledger is the store.
+    pub(crate) store: Arc<str>,
     pub(crate) request: Allocate,
 }
 
@@ -31,6 +33,7 @@ pub(crate) struct Served(pub(crate) Vec<Allocated>);
 #[derive(Debug, PartialEq, SchemaWrite, SchemaRead)]
 pub(crate) struct StoredWaiting {
     facts: StoredFacts,
+    store: String,
     attachment: StoredAttachment,
     owner: StoredOwner,
     wants: Vec<StoredWant>,
@@ -124,6 +127,7 @@ impl Record for WaitingRequest {
                 pid_namespace: *pid_namespace,
                 may_end_boots: *may_end_boots,
             },
+            store: (*self.store).to_owned(),
             attachment: (&self.request.attachment).into(),
             owner: (&self.request.owner).into(),
             wants: self.request.wants.iter().map(StoredWant::from).collect(),
@@ -136,6 +140,7 @@ impl Record for WaitingRequest {
         let wants = stored.wants.into_iter().map(Want::try_from).collect::<Result<_, _>>()?;
         Ok(Self {
             facts: HostFacts { node, machine, boot, pid_namespace, may_end_boots },
+            store: stored.store.into(),
             request: Allocate { attachment: stored.attachment.into(), owner: stored.owner.into(), wants },
         })
     }

@@ -4,7 +4,7 @@
 //! host waits for somebody else's network.
 
 use std::cell::{Cell, RefCell};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::error::StorageError;
 use super::file::{LedgerFile, OpenOptions, Outcome};
@@ -34,6 +34,11 @@ impl FileJournal {
         &self.options
     }
 
+    /// How much time the call has left.
+    pub(crate) fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
     /// Lets others use the ledger, until it is needed again.
     pub(crate) fn let_go(&self) {
         drop(self.open.take());
@@ -48,7 +53,7 @@ impl FileJournal {
             Some(file) => file,
             None => {
                 let mut options = self.options.clone();
-                options.wait = self.deadline.saturating_duration_since(Instant::now());
+                options.wait = self.left();
                 LedgerFile::open(&options)?
             }
         };

@@ -19,7 +19,6 @@ pub use self::repair::{RepairError, Repaired};
 pub use self::report::{Cell, Holding, Holdings, Occupancy};
 pub use self::transfer::{ImportConflict, ImportError, Imported};
 pub use self::verify::{Disagreement, Verified};
-pub use self::waiting::Waited;
 
 use self::spooled::carry_out_in;
 use crate::host::{FIRST_PID_NAMESPACE, HostEnvironment, HostFacts};

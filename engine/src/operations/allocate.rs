@@ -186,7 +186,8 @@ fn range_full(pool: &Pool, range: &Range, held: u128) -> String {
 
 /// What was found out while claims were written down.
 struct Written {
-    /// Requests, by their place in the batch, whose intents somebody else settles: they have lost their right to go on.
+    /// Requests, by their place in the batch, whose intents somebody else settles, or that nobody waits for: they have
+    /// lost their right to go on.
     superseded: BTreeSet<usize>,
     /// Blocks of which this host has seen a newer state since they were read.
     outdated: BTreeSet<BlockId>,
@@ -198,6 +199,22 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     /// # Errors
     /// [`StorageError`] when the ledger cannot be used; then nobody got anything.
     pub async fn allocate(&self, requests: &[Allocate]) -> Result<Vec<Answer>, StorageError> {
+        self.allocate_while(requests, &|_| true).await
+    }
+
+    /// As [`Self::allocate`], for requests of others: one that is no longer waited for when its claim would be written
+    /// down, by its place in the batch, gets nothing. Where the store needs no intents, all are waited for.
+    ///
+    /// It is asked inside the journal's transaction. So whoever asks the journal after a caller is gone finds the claim,
+    /// or there will be none.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be used; then nobody got anything.
+    pub async fn allocate_while(
+        &self,
+        requests: &[Allocate],
+        is_waited_for: &dyn Fn(usize) -> bool,
+    ) -> Result<Vec<Answer>, StorageError> {
         let mut answers: Vec<Option<Answer>> = vec![None; requests.len()];
         let mut waiting: Vec<(usize, &Allocate)> = requests.iter().enumerate().collect();
         // Two requests of one owner in one batch are answered one after the other, as two calls would be.
@@ -210,7 +227,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 let owner_is_new = owner.is_none() || busy.insert((None, owner));
                 attachment_is_new && owner_is_new
             });
-            self.allocate_distinct(now, &mut answers).await?;
+            self.allocate_distinct(now, is_waited_for, &mut answers).await?;
             waiting = later;
         }
         let unanswered = || Err(AllocateError::Busy { reason: "the request was not reached".to_owned() });
@@ -221,6 +238,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     async fn allocate_distinct(
         &self,
         requests: Vec<(usize, &Allocate)>,
+        is_waited_for: &dyn Fn(usize) -> bool,
         answers: &mut [Option<Answer>],
     ) -> Result<(), StorageError> {
         if self.needs_intents() {
@@ -251,7 +269,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             }
             pending = planned;
             if self.needs_intents() {
-                let Written { superseded, outdated } = self.write_claims(&working, &mut pending)?;
+                let Written { superseded, outdated } = self.write_claims(&working, &mut pending, is_waited_for)?;
                 for request in pending.extract_if(.., |request| superseded.contains(&request.at)) {
                     failed.push((request.taken_back(&mut working), AllocateError::Superseded));
                 }
@@ -565,11 +583,17 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         &self,
         working: &Working<'_, '_, S, J, E>,
         pending: &mut [Pending<'_>],
+        is_waited_for: &dyn Fn(usize) -> bool,
     ) -> Result<Written, StorageError> {
         let written = self.journal.record(|tables| {
             let mut superseded = BTreeSet::new();
             for request in pending.iter().filter(|request| !request.is_complete()) {
-                if request.has_intent && !is_open_claim(tables, request.operation)? {
+                let may_go_on = if request.has_intent {
+                    is_open_claim(tables, request.operation)?
+                } else {
+                    is_waited_for(request.at)
+                };
+                if !may_go_on {
                     superseded.insert(request.at);
                     continue;
                 }

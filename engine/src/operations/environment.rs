@@ -3,11 +3,16 @@
 use std::future::Future;
 use std::time::Duration;
 
-/// The first pause after a conflict. A swap takes some 10 ms in a cluster, so a shorter one would be spent waiting
-/// for the same winner again.
-const PAUSE_FIRST: Duration = Duration::from_millis(10);
-/// The longest pause.
-const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// How long whoever lost its swap to another writer pauses at most, before it tries again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pauses {
+    /// The first time. Shorter than a swap takes, it would be spent waiting for the same winner again.
+    pub first: Duration,
+    /// The next time, in hundredths of the time before.
+    pub growth: u32,
+    /// However often.
+    pub longest: Duration,
+}
 
 /// Clocks, randomness and patience, as the caller has them.
 pub trait Environment {
@@ -23,6 +28,11 @@ pub trait Environment {
     /// Whether the caller has run out of time. What is under way is then left to be settled.
     fn is_past_deadline(&self) -> bool;
 
+    /// How long the pauses after conflicts are. They should fit the time that a swap takes in the store.
+    fn pauses(&self) -> Pauses {
+        Pauses { first: Duration::from_millis(10), growth: 200, longest: Duration::from_secs(2) }
+    }
+
     /// Waits, at most until the deadline.
     fn pause(&self, duration: Duration) -> impl Future<Output = ()>;
 }
@@ -30,14 +40,15 @@ pub trait Environment {
 /// Pauses that grow, each of a random length up to its limit, so that those who met do not meet again.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
-    attempts: u32,
+    limit: Option<Duration>,
 }
 
 impl Backoff {
     /// Waits longer each time; says whether there is time left.
     pub(crate) async fn pause(&mut self, environment: &impl Environment) -> bool {
-        let limit = PAUSE_FIRST.saturating_mul(1 << self.attempts.min(16)).min(PAUSE_MAX);
-        self.attempts = self.attempts.saturating_add(1);
+        let Pauses { first, growth, longest } = environment.pauses();
+        let limit = self.limit.map_or(first, |limit| limit.saturating_mul(growth) / 100).min(longest);
+        self.limit = Some(limit);
         let micros = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
         environment.pause(Duration::from_micros(environment.random() % micros.saturating_add(1))).await;
         !environment.is_past_deadline()

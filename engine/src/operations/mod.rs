@@ -25,7 +25,7 @@ pub use self::adopt::{AdoptConflict, AdoptError, Adopted};
 pub use self::allocate::{Allocate, AllocateError, Allocated, Want};
 pub use self::check::{Check, CheckError};
 pub use self::collect::Collect;
-pub use self::environment::Environment;
+pub use self::environment::{Environment, Pauses};
 pub use self::frozen::{Contradiction, Reinserted};
 pub use self::release::{Release, ReleaseError, Released};
 pub use self::settle::Settled;

@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use whereabouts_engine::{
     Address, Allocate, AllocateError, Allocated, Attachment, Check, CheckError, ClusterHost, ClusterLedger, Collect,
     Environment, HANDED_OVER, HostFacts, KnownStore, Lease, OpenOptions, ReadError, Reinserted, Release, ReleaseError,
-    Released, Space, Store, Survey, Verified, Want,
+    Released, Space, Store, Survey, Verified, Waited, Want,
 };
 
 use super::super::ArbiterError;
@@ -85,26 +85,29 @@ impl KubernetesHost {
         &self.ledger
     }
 
-    /// Assigns addresses. The answers are in the order of the requests.
+    /// Assigns addresses to one attachment; while other calls on this host assign some of the same spaces, one of them
+    /// may do it.
     ///
     /// # Errors
-    /// [`ArbiterError`] when the ledger cannot be used; then nobody got anything.
-    pub fn allocate(&self, requests: &[Allocate]) -> Result<Vec<Result<Vec<Allocated>, AllocateError>>, ArbiterError> {
-        let all = |error: &ReadError| vec![Err(AllocateError::Store(error.clone())); requests.len()];
-        self.run(async |host, store| {
+    /// [`ArbiterError`] when the ledger cannot be used; then nothing was assigned.
+    pub fn allocate(&self, request: &Allocate) -> Result<Result<Vec<Allocated>, AllocateError>, ArbiterError> {
+        let turn = match self.ledger.wait_to_allocate(request, &self.address()) {
+            Waited::Served(allocated) => return Ok(Ok(allocated)),
+            Waited::Turn(turn) => turn,
+        };
+        let answer = self.run(async |host, store| {
             self.remember_kubeconfig()?;
             host.carry_out_spooled().await?;
-            for space in requests.iter().flat_map(|request| &request.wants).map(Want::space) {
-                match self.may_begin(&host, store, &space).await? {
-                    Ok(()) => {}
-                    Err(error) => return Ok(all(&error)),
+            for space in request.wants.iter().map(Want::space) {
+                if let Err(error) = self.may_begin(&host, store, &space).await? {
+                    return Ok(Err(error.into()));
                 }
             }
-            let answers = host.allocate(requests).await?;
+            let answer = host.allocate_for_all(request, &turn).await?;
             self.settle(&host).await;
-            Ok(answers)
-        })
-        .map(|answers| answers.unwrap_or_else(|error| all(&error)))
+            Ok(answer)
+        })?;
+        Ok(answer.unwrap_or_else(|error| Err(error.into())))
     }
 
     /// Frees what each request names, or queues it. The answers are in the order of the requests.
@@ -331,15 +334,20 @@ impl KubernetesHost {
     /// A DEL may come without a configuration, and then goes where the last ADD went.
     fn remember_kubeconfig(&self) -> Result<(), ArbiterError> {
         let Some(known) = self.ledger.store()? else { return Ok(()) };
-        let address = self.kubeconfig.display().to_string();
+        let address = self.address();
         if *known.address != *address {
             self.ledger.set_store(&KnownStore { address: address.into(), ..known })?;
         }
         Ok(())
     }
 
+    /// How the cluster is reached.
+    fn address(&self) -> String {
+        self.kubeconfig.display().to_string()
+    }
+
     fn known(&self, cluster: ClusterId) -> KnownStore {
-        KnownStore { identity: cluster.to_string().into(), address: self.kubeconfig.display().to_string().into() }
+        KnownStore { identity: cluster.to_string().into(), address: self.address().into() }
     }
 
     /// The cluster that the ledger belongs to; for a new ledger the one that is reached.

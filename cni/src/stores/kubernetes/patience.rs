@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use whereabouts_engine::{Environment, HostEnvironment};
+use whereabouts_engine::{Environment, HostEnvironment, Pauses};
 
 /// The clocks of this host, and a deadline.
 #[derive(Debug)]
@@ -64,7 +64,16 @@ impl Patience {
     }
 }
 
+/// A swap takes some 15 ms. With pauses that double, whoever has lost often sleeps on long after the others are done;
+/// with these, 32 calls of 8 nodes got their addresses in a third of the time. The longest is for clusters in which a
+/// thousand nodes meet.
+const PAUSES: Pauses = Pauses { first: Duration::from_millis(20), growth: 125, longest: Duration::from_secs(1) };
+
 impl Environment for Patience {
+    fn pauses(&self) -> Pauses {
+        PAUSES
+    }
+
     fn now(&self) -> u64 {
         HostEnvironment.now()
     }
