@@ -265,19 +265,46 @@ fn definitions_that_were_deleted_and_made_again_lose_nobody_an_address() {
     assert_eq!(one.add("c", &one.range(range)).address(), "10.36.0.3/24");
 }
 
+/// What a restore into the wrong cluster does, or a pipe from one `kubectl` to another.
 #[test]
 fn a_block_of_another_cluster_is_never_taken_for_ones_own() {
     let Some(control_plane) = alone("a_block_of_another_cluster_is_never_taken_for_ones_own") else { return };
-    let (network, range) = ("foreign", "10.37.0.0/24");
-    let [one, two] = two_nodes(&control_plane, network);
+    let copy_in = |block: &str, foreign: &Value| {
+        let patch = control_plane.request("PATCH", block, Some(&json!({ "spec": foreign }))).unwrap();
+        assert_eq!(patch.0, 200);
+    };
+    foreign_block(&control_plane, "foreign", "10.37.0.0/24", copy_in);
+}
+
+#[test]
+fn a_block_of_another_cluster_in_place_of_one_that_was_deleted_is_not_taken_for_it_either() {
+    let test = "a_block_of_another_cluster_in_place_of_one_that_was_deleted_is_not_taken_for_it_either";
+    let Some(control_plane) = alone(test) else { return };
+    let copy_in = |block: &str, foreign: &Value| {
+        let (folder, name) = block.rsplit_once('/').unwrap();
+        control_plane.delete(block);
+        control_plane.create(folder, &object("IPBlock", name, foreign));
+    };
+    foreign_block(&control_plane, "foreign-anew", "10.43.0.0/24", copy_in);
+}
+
+/// An object as it was in another cluster.
+fn object(kind: &str, name: &str, spec: &Value) -> Value {
+    json!({ "apiVersion": "ipam.whereabouts.dev/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec })
+}
+
+#[track_caller]
+fn foreign_block(control_plane: &ControlPlane, network: &str, range: &str, copy_in: impl Fn(&str, &Value)) {
+    let there = cluster::start().unwrap();
+    let stranger = node(&there, "stranger", network);
+    stranger.add("theirs", &stranger.range(range)).ok();
+    let [one, two] = two_nodes(control_plane, network);
     one.add("a", &one.range(range)).ok();
     two.add("b", &two.range(range)).ok();
-    let block = only_block(&control_plane, network);
-    let mut bytes = unpack(control_plane.get(&block).unwrap()["spec"]["data"].as_str().unwrap());
-    bytes[1..17].copy_from_slice(&[7; 16]);
-    let foreign = pack(&bytes);
-    let patch = control_plane.request("PATCH", &block, Some(&json!({ "spec": { "data": foreign } }))).unwrap();
-    assert_eq!(patch.0, 200);
+    let block = only_block(control_plane, network);
+    assert_eq!(block, only_block(&there, network), "both clusters call it the same");
+    let foreign = there.get(&block).unwrap()["spec"].clone();
+    copy_in(&block, &foreign);
 
     let name = block.rsplit_once('/').unwrap().1;
     fails(&one.add("c", &one.range(range)), 5, &["frozen", "of another cluster", name, "whereabouts repair"]);
@@ -285,8 +312,8 @@ fn a_block_of_another_cluster_is_never_taken_for_ones_own() {
     let started = Instant::now();
     two.del("b", &two.range(range)).ok();
     assert!(started.elapsed() < Duration::from_secs(5), "DEL took {:?}", started.elapsed());
-    assert_eq!(control_plane.get(&block).unwrap()["spec"]["data"], foreign, "it is never overwritten");
-    let admin = cluster::admin(&control_plane);
+    assert_eq!(control_plane.get(&block).unwrap()["spec"], foreign, "it is never overwritten");
+    let admin = cluster::admin(control_plane);
     let repair = one.command(&["repair", "--kubeconfig", admin.to_str().unwrap()]);
     assert!(!repair.status.success());
     let said = String::from_utf8_lossy(&repair.stderr);
@@ -295,12 +322,41 @@ fn a_block_of_another_cluster_is_never_taken_for_ones_own() {
     control_plane.delete(&block);
     one.repair();
     two.repair();
-    one.open(&control_plane);
-    assert_eq!(one.add("a", &one.range(range)).address(), "10.37.0.1/24");
+    one.open(control_plane);
+    assert_eq!(one.add("a", &one.range(range)).address().rsplit_once('.').unwrap().1, "1/24", "as before");
     wait_until("the release of b is carried out", || {
         two.add("d", &two.range(range)).ok();
-        !held(&control_plane, network).into_values().any(|container| container == "b")
+        !held(control_plane, network).into_values().any(|container| container == "b")
     });
+    assert_held(&there, network, &[(range.replace("0/24", "1").as_str(), "theirs")]);
+}
+
+/// All of a network, where nobody has anything of it yet: only what is in the objects tells that they are not of here.
+#[test]
+fn a_network_of_another_cluster_is_not_gone_on_with() {
+    let Some(control_plane) = alone("a_network_of_another_cluster_is_not_gone_on_with") else { return };
+    let there = cluster::start().unwrap();
+    let (network, range) = ("foreign-whole", "10.44.0.0/24");
+    let stranger = node(&there, "stranger", network);
+    stranger.add("theirs", &stranger.range(range)).ok();
+    let block = only_block(&there, network);
+    let spaces = there.get(SPACES).unwrap();
+    let is_of_network = |space: &&Value| space["spec"]["network"] == network;
+    let space = spaces["items"].as_array().unwrap().iter().find(is_of_network).unwrap();
+    for (kind, folder, theirs) in [("IPSpace", SPACES, space), ("IPBlock", BLOCKS, &there.get(&block).unwrap())] {
+        control_plane.create(folder, &object(kind, theirs["metadata"]["name"].as_str().unwrap(), &theirs["spec"]));
+    }
+    let node = node(&control_plane, "one", network);
+    for _ in 0..2 {
+        let answer = node.add("a", &node.range(range));
+        assert_ne!(answer.exit, Some(0), "{}", answer.stdout);
+        assert!(answer.stdout.contains("of another cluster"), "{}", answer.stdout);
+    }
+    assert_eq!(
+        control_plane.get(&block).unwrap()["spec"],
+        there.get(&block).unwrap()["spec"],
+        "it is as it was copied"
+    );
 }
 
 #[test]
