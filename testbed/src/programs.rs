@@ -1,4 +1,5 @@
-//! Where the servers' programs come from: they are built once, from their Go modules.
+//! Where the programs come from: the servers are built once, from their Go modules, and the container runtime is that of
+//! the distribution.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,22 @@ const LINES_OF_AN_ERROR: usize = 5;
 ///
 /// Says in words for people why a program cannot be had here (no Go, no network).
 pub fn find(names: &[&str]) -> Result<Vec<PathBuf>, String> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers/build");
+    build("servers/build", names)
+}
+
+/// The folder that holds `containerd`, its shim, `ctr`, `runc`, and `pause.tar`, an image for them. It is made when it is
+/// not there yet, which takes seconds.
+///
+/// # Errors
+///
+/// Says in words for people why these cannot be had here.
+pub fn runtime() -> Result<PathBuf, String> {
+    build("runtime/build", &[])?.pop().ok_or_else(|| "runtime/build names no folder".to_owned())
+}
+
+/// The paths that a script of this crate prints.
+fn build(script: &str, names: &[&str]) -> Result<Vec<PathBuf>, String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
     let mut build = Command::new(&script)
         .args(names)
         .stdin(Stdio::null())
