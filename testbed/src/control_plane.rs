@@ -170,6 +170,11 @@ impl ControlPlane {
         self.janitor.folder()
     }
 
+    /// Who sees to the end of what works in the folder.
+    pub(crate) fn janitor(&self) -> &Arc<Janitor> {
+        &self.janitor
+    }
+
     /// The token of a user who may do everything.
     pub fn admin_token(&self) -> &str {
         &self.admin_token

@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener as StdListener};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -157,9 +157,14 @@ impl FaultProxy {
     ///
     /// Says in words for people why nobody can listen here.
     pub fn before(control_plane: &ControlPlane) -> Result<Self, String> {
+        Self::before_on(control_plane, loopback_port()?)
+    }
+
+    /// The same on a socket of 127.0.0.1 that somebody has made: one in another network namespace serves who is there.
+    pub(crate) fn before_on(control_plane: &ControlPlane, listener: StdListener) -> Result<Self, String> {
         let (certificate, key) = control_plane.serving_certificate();
         let tls = TlsAcceptor::from(Arc::new(server_config(certificate, key)?));
-        Self::listen(&control_plane.url(), Some(control_plane.ca()), Some(tls))
+        Self::listen(&control_plane.url(), Some(control_plane.ca()), Some(tls), listener)
     }
 
     /// A proxy before an HTTP server, with TLS (`https://…`, vouched for by the authority `ca`) or without. Clients reach
@@ -169,10 +174,15 @@ impl FaultProxy {
     ///
     /// Says in words for people what is wrong with the address or the authority, or why nobody can listen here.
     pub fn start(server_url: &str, ca: Option<&Path>) -> Result<Self, String> {
-        Self::listen(server_url, ca, None)
+        Self::listen(server_url, ca, None, loopback_port()?)
     }
 
-    fn listen(server_url: &str, ca: Option<&Path>, tls: Option<TlsAcceptor>) -> Result<Self, String> {
+    fn listen(
+        server_url: &str,
+        ca: Option<&Path>,
+        tls: Option<TlsAcceptor>,
+        listener: StdListener,
+    ) -> Result<Self, String> {
         let server: Uri = server_url.parse().map_err(|error| format!("{server_url}: {error}"))?;
         let parts = server.into_parts();
         let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
@@ -180,10 +190,8 @@ impl FaultProxy {
         };
         let (client, state, changed) = (client(ca)?, Mutex::default(), Condvar::new());
         let shared = Arc::new(Shared { client, scheme, authority, state, changed });
-        let in_words = |error| format!("nobody can listen on a loopback port: {error}");
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(in_words)?;
-        let address = listener.local_addr().map_err(in_words)?;
-        listener.set_nonblocking(true).map_err(in_words)?;
+        let address = listener.local_addr().map_err(|error| nobody_listens(&error))?;
+        listener.set_nonblocking(true).map_err(|error| nobody_listens(&error))?;
         let url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
         let runtime = runtime("fault-proxy")?;
         runtime.spawn(listen(listener, tls, Arc::clone(&shared)));
@@ -233,6 +241,15 @@ impl FaultProxy {
         let mut state = self.shared.state.lock();
         !self.shared.changed.wait_while_for(&mut state, |state| !is_true(&state.seen), time_limit).timed_out()
     }
+}
+
+/// A socket on which a proxy can listen.
+pub(crate) fn loopback_port() -> Result<StdListener, String> {
+    StdListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| nobody_listens(&error))
+}
+
+fn nobody_listens(error: &std::io::Error) -> String {
+    format!("nobody can listen on a loopback port: {error}")
 }
 
 impl Drop for FaultProxy {
@@ -448,7 +465,7 @@ impl Shared {
     }
 }
 
-async fn listen(listener: std::net::TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
+async fn listen(listener: StdListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     let listener = TcpListener::from_std(listener).expect("a listener that does not block");
     loop {
         // What fails is one connection, or there are too many of them for a moment.

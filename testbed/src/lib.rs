@@ -1,9 +1,9 @@
-//! A Kubernetes control plane on this machine, and faults on the way to it, for tests and benchmarks.
+//! A Kubernetes cluster on this machine, and faults on the way to its control plane, for tests and benchmarks.
 //!
 //! A [`ControlPlane`] is a real kube-apiserver over a real etcd, which can be killed, stopped for a while and put back
 //! to an earlier state. A [`FaultProxy`] stands between a client and the server and loses replies, lets requests land
 //! late and so on, by [`Rule`]s. A [`SimulatedNode`] is what a node is to the plugin: a name, a ledger's folder, and a
-//! kubeconfig.
+//! kubeconfig. A [`RealNode`] has a kubelet and a containerd, on which pods run; [`Controllers`] make them.
 //!
 //! ```no_run
 //! use whereabouts_testbed::{ControlPlane, Fault, FaultProxy, Rule, SimulatedNode};
@@ -32,12 +32,16 @@
 
 mod certificates;
 mod control_plane;
+mod controllers;
 mod fault_proxy;
 mod http;
 mod node;
 mod processes;
 pub mod programs;
+mod real_node;
 
 pub use control_plane::{ControlPlane, EtcdBytes, NODE_TOKENS, Snapshot};
+pub use controllers::Controllers;
 pub use fault_proxy::{Fault, FaultProxy, Rule, Seen};
 pub use node::SimulatedNode;
+pub use real_node::RealNode;

@@ -14,12 +14,22 @@ use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 /// Reads the ids of all processes that run, a line whenever they change. At the end of its input it kills those of the
-/// last line and removes the folder; a second time where a process that was about to die has made another file.
+/// last line and removes the folder, and the control groups that the file `cgroups` in it names; a second time where a
+/// process that was about to die is still in a group, or has made another file.
 const JANITOR: &str = r#"
     trap '' HUP INT TERM
+    clean() {
+        failed=0
+        if [ -e "$1/cgroups" ]; then
+            while read -r group; do
+                [ ! -d "$group" ] || find "$group" -depth -type d -exec rmdir {} + || failed=1
+            done < "$1/cgroups"
+        fi
+        [ $failed = 0 ] && rm -rf -- "$1"
+    }
     while read -r line; do pids=$line; done
     for pid in $pids; do kill -KILL "$pid"; done
-    rm -rf -- "$1" || { sleep 1; rm -rf -- "$1"; }
+    clean "$1" || { sleep 1; clean "$1"; } || rm -rf -- "$1"
 "#;
 
 /// How many of the last bytes of a log are shown when a server does not run.
@@ -43,7 +53,7 @@ struct Knows {
 /// A process in the background. Dropped, it is killed.
 #[derive(Debug)]
 pub(crate) struct Server {
-    name: &'static str,
+    name: String,
     child: Child,
     log: PathBuf,
     paused: bool,
@@ -81,6 +91,11 @@ impl Janitor {
         &self.folder
     }
 
+    /// A file that names control groups, one a line, which will be removed too.
+    pub(crate) fn control_groups(&self) -> PathBuf {
+        self.folder.join("cgroups")
+    }
+
     fn started(&self, pid: u32) {
         self.change(|pids| pids.push(pid));
     }
@@ -109,7 +124,7 @@ impl Drop for Janitor {
 
 impl Server {
     /// Starts it. What it says goes into `NAME.log` of the janitor's folder, behind what an earlier one has said.
-    pub(crate) fn start(janitor: &Arc<Janitor>, name: &'static str, command: &mut Command) -> Result<Self, String> {
+    pub(crate) fn start(janitor: &Arc<Janitor>, name: &str, command: &mut Command) -> Result<Self, String> {
         let log = janitor.folder().join(format!("{name}.log"));
         let into = File::options().create(true).append(true).open(&log);
         let into = into.map_err(|error| format!("{}: {error}", log.display()))?;
@@ -122,16 +137,32 @@ impl Server {
             .spawn()
             .map_err(|error| format!("{name} does not start: {error}"))?;
         janitor.started(child.id());
-        Ok(Self { name, child, log, paused: false, janitor: Arc::clone(janitor) })
+        Ok(Self { name: name.to_owned(), child, log, paused: false, janitor: Arc::clone(janitor) })
     }
 
-    pub(crate) fn name(&self) -> &'static str {
-        self.name
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn janitor(&self) -> &Arc<Janitor> {
+        &self.janitor
     }
 
     /// How it ended, if it has.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
+    }
+
+    /// Kills it (SIGKILL), and waits for its end.
+    pub(crate) fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        self.wait();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) {
+        let _ = self.child.wait();
     }
 
     /// The name, and the last that it said.
@@ -167,9 +198,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
         self.janitor.ended(self.child.id());
     }
 }
