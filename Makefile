@@ -60,8 +60,9 @@ peers: ## build the Go programs that tests and benchmarks run beside ours
 clean-peers: ## remove them
 	rm -rf "$(WHEREABOUTS_CACHE)"/peers-*
 
-servers: ## build the control plane that the tests of a cluster run: once, some 10 minutes
-	testbed/servers/build etcd kube-apiserver
+servers: ## build what the tests of a cluster run, and get containerd and runc: once, some 15 minutes
+	testbed/servers/build etcd kube-apiserver kube-controller-manager kube-scheduler kubelet
+	testbed/runtime/build
 
 clean-servers: ## remove it
-	rm -rf "$(WHEREABOUTS_CACHE)"/servers-*
+	rm -rf "$(WHEREABOUTS_CACHE)"/servers-* "$(WHEREABOUTS_CACHE)"/runtime-*
