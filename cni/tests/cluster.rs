@@ -461,6 +461,9 @@ fn passing_faults() -> Vec<Fault> {
         Fault::Cut,
         Fault::TooManyRequests { retry_after_seconds: 1 },
         Fault::ServerError(500),
+        Fault::ServerError(408),
+        Fault::ServerError(503),
+        Fault::ServerError(504),
     ]
 }
 
@@ -555,6 +558,43 @@ fn marks_are_right_whatever_gets_lost() {
     }
 }
 
+/// Whatever a write is answered, what the plugin makes of it is what the server has made of it: the rows of the table in
+/// `stores/kubernetes/outcomes.rs` that no server gives away by chance. The others are with the faults above, and where
+/// a server turns something away for good.
+#[test]
+fn an_answer_to_a_write_means_what_the_table_says() {
+    let Some(control_plane) = shared("an_answer_to_a_write_means_what_the_table_says") else { return };
+    let network = "answers";
+    let node = Node::new(control_plane, "one", network);
+    let config = node.range("10.22.0.0/24");
+    node.add("other", &config).ok();
+    let statuses = |node: &Node| -> Vec<u16> {
+        let seen = node.proxy.requests();
+        seen.iter().filter(|seen| seen.method == "PUT").filter_map(|seen| seen.status).collect()
+    };
+    // Refused: read again, and tried again with what is read. The forged refusals hide a server that took nothing.
+    for status in [404, 409, 410] {
+        node.proxy.clear();
+        node.proxy.set([Rule::new(Fault::ServerError(status)).method("PUT").times(1)]);
+        assert_eq!(node.add("c1", &config).address(), "10.22.0.2/24", "{status}");
+        assert_eq!(statuses(&node), [status, 200]);
+        node.proxy.clear();
+        node.del("c1", &config).ok();
+        assert_held(control_plane, network, &[("10.22.0.1", "other")]);
+    }
+    // Unknown: a write that the server took, under a version that nobody knows, is found and not made twice.
+    for (verb, after) in [("ADD", 2), ("DEL", 1)] {
+        node.proxy.clear();
+        node.proxy.set([Rule::new(Fault::Garble).method("PUT").times(1)]);
+        node.call(verb, "c1").stdin(&config).run().ok();
+        assert!(node.proxy.requests().iter().any(|seen| seen.fault == Some(Fault::Garble)), "nothing happened");
+        node.proxy.clear();
+        assert_eq!(held(control_plane, network).len(), after, "{verb}");
+        let sequence = |node: &Node| node.requests_of(|| node.add("other", &config)).1;
+        assert_eq!(sequence(&node).len(), 2, "nothing of it is left to be settled");
+    }
+}
+
 #[test]
 fn a_server_that_wants_to_be_left_alone_is() {
     let Some(control_plane) = shared("a_server_that_wants_to_be_left_alone_is") else { return };
@@ -635,7 +675,7 @@ fn what_the_server_turns_away_for_good_is_said_at_once_and_leaves_nothing() {
     let node = Node::new(control_plane, "one", network);
     let config = node.range("10.19.0.0/24");
     node.add("other", &config).ok();
-    for status in [400, 403, 413, 415, 422] {
+    for status in [400, 403, 405, 413, 415, 422, 451] {
         for (method, range) in [("PUT", "10.19.0.0/24"), ("POST", "10.19.1.0/24")] {
             node.proxy.set([Rule::new(Fault::ServerError(status)).method(method)]);
             let started = Instant::now();

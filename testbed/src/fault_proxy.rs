@@ -65,6 +65,8 @@ pub enum Fault {
     /// The server gets the request and answers to the end, which a watch never does; then the connection is cut in the
     /// middle of the reply's body.
     Cut,
+    /// The server gets the request and answers; the client gets the status, and a body that says nothing.
+    Garble,
     /// The client is told to come again later (429). The server gets nothing.
     TooManyRequests {
         /// What the header `Retry-After` says.
@@ -528,6 +530,14 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Reply
             shared
                 .note(ticket, |seen| (seen.status, seen.bytes_down) = (Some(head.status.as_u16()), half.len() as u64));
             Ok(Response::from_parts(head, Half { bytes: Some(half), sent: false }.boxed_unsync()))
+        }
+        Fault::Garble => {
+            let (mut head, _) = shared.hand_on_alone(Duration::ZERO, ticket, head, body).await?.into_parts();
+            let nothing = Bytes::from_static(b"{}");
+            head.headers.insert(CONTENT_LENGTH, nothing.len().into());
+            let bytes = nothing.len() as u64;
+            shared.note(ticket, |seen| (seen.status, seen.bytes_down) = (Some(head.status.as_u16()), bytes));
+            Ok(Response::from_parts(head, whole(nothing)))
         }
         Fault::TooManyRequests { retry_after_seconds } => {
             shared.refuse(ticket, 429, "TooManyRequests", Some(retry_after_seconds))
