@@ -80,7 +80,7 @@ impl Posted {
     }
 
     /// What another process got for the request. Only for one whose turn it is, when nobody can be about to answer.
-    pub(crate) fn answer(self) -> Option<Vec<Allocated>> {
+    pub(crate) fn take_answer(self) -> Option<Vec<Allocated>> {
         let len = self.file.metadata().ok()?.len().checked_sub(self.len)?;
         let mut record = vec![0; usize::try_from(len).ok().filter(|len| (1..=LONGEST).contains(len))?];
         self.file.read_exact_at(&mut record, self.len).ok()?;
@@ -130,7 +130,7 @@ impl Asked {
         for (one, answer) in self.0.iter().zip(answers) {
             // Whoever gets nothing looks itself, and says why.
             if let Ok(allocated) = answer
-                && let Err(error) = one.answer(allocated)
+                && let Err(error) = one.leave_answer(allocated)
             {
                 tracing::debug!(%error, "an answer could not be left");
             }
@@ -164,7 +164,7 @@ impl One {
         matches!(lock(&self.file, Share::Readers, Instant::now()), Ok(false))
     }
 
-    fn answer(&self, allocated: Vec<Allocated>) -> io::Result<()> {
+    fn leave_answer(&self, allocated: Vec<Allocated>) -> io::Result<()> {
         let record = Served(allocated).encode(&[]).map_err(io::Error::other)?;
         self.file.write_all_at(&record, self.len)
     }

@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 use whereabouts_engine::memory_store::{Client, MemoryStore};
 use whereabouts_engine::{
     Allocate, AllocateError, Attachment, Block, BlockId, ClusterLedger, Environment, HostEnvironment, HostFacts, Index,
-    LedgerFile, Listed, Network, Object, OpenOptions, Outcome, Owner, Pool, Promises, ReadError, Sharing, Space, Store,
-    Stored, Swap, View, ViewSpec, Waited, Want,
+    KnownStore, LedgerFile, Listed, Network, Object, OpenOptions, Outcome, Owner, Pod, Pool, Promises, ReadError,
+    Sharing, Space, Store, Stored, Swap, View, ViewSpec, Waited, Want, spool_release,
 };
 
 /// A store to which things happen in the middle of a call.
@@ -245,6 +245,85 @@ fn for_one_who_stops_waiting_nothing_is_claimed() {
     assert!(held_by(&first, "impatient").is_empty());
     assert_eq!(first.n_under_way().unwrap(), 0);
     assert_eq!(store.block().iter().count(), 1);
+}
+
+/// A name has one address, whatever pods come with it: two of them at once are as two calls, one after the other.
+#[test]
+fn what_waits_with_one_name_is_not_given_one_address_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.redb");
+    let (store, first) = (Staged::new(&path), ledger(&path, LONG));
+    let sticky = |container: &str, uid: &str| {
+        let pod = Pod { namespace: "default".into(), name: "db".into(), uid: Some(uid.into()) };
+        Allocate { owner: Owner::Sticky { name: "db".into(), pod: Some(pod) }, ..request(container) }
+    };
+    let before = to_its_end(first.on(&store, &store).allocate(&[sticky("c0", "u0")])).unwrap().remove(0).unwrap();
+    let Waited::Turn(turn) = first.wait_to_allocate(&request("first"), "kubeconfig") else {
+        panic!("nobody was there")
+    };
+    let others: Vec<_> = ["u1", "u2"]
+        .into_iter()
+        .map(|uid| {
+            let (path, request) = (path.clone(), sticky(&format!("c-{uid}"), uid));
+            thread::spawn(move || {
+                matches!(ledger(&path, LONG).wait_to_allocate(&request, "kubeconfig"), Waited::Served(_))
+            })
+        })
+        .collect();
+    until_waiting(&path, 2);
+    to_its_end(first.on(&store, &store).allocate_for_all(&request("first"), &turn)).unwrap().unwrap();
+    drop(first);
+    let served: Vec<bool> = others.into_iter().map(|other| other.join().unwrap()).collect();
+    assert_eq!(served.iter().filter(|served| **served).count(), 1, "one after the other");
+    let ledger = ledger(&path, LONG);
+    let held = ["u1", "u2"].map(|uid| held_by(&ledger, &format!("c-{uid}")));
+    assert_eq!(held.concat(), [before[0].address.to_string()]);
+    assert_eq!(ledger.n_under_way().unwrap(), 0);
+}
+
+/// The DEL of one who died while another carried out its request, on a day when the ledger cannot be written.
+#[test]
+fn what_is_queued_after_a_caller_has_died_frees_what_it_was_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.redb");
+    let (store, first) = (Staged::new(&path), ledger(&path, LONG));
+    let Waited::Turn(turn) = first.wait_to_allocate(&request("first"), "kubeconfig") else {
+        panic!("nobody was there")
+    };
+    let other = other_call(&path, "dies", LONG);
+    until_waiting(&path, 1);
+    let ledger_path = path.clone();
+    store.before_read.set(Some(Box::new(move || {
+        thread::sleep(Duration::from_millis(20));
+        spool_release(&ledger_path, &HostFacts::read(), "dies", "eth0", None).unwrap();
+        thread::sleep(Duration::from_millis(20));
+    })));
+    let host = first.on(&store, &store);
+    to_its_end(host.allocate_for_all(&request("first"), &turn)).unwrap().unwrap();
+    assert_eq!(store.block().iter().count(), 2);
+    to_its_end(host.carry_out_spooled()).unwrap();
+    assert_eq!(store.block().iter().count(), 1, "what was queued is carried out");
+    drop(first);
+    other.join().unwrap();
+}
+
+/// Two calls that find out at the same time that the kubeconfig leads to another cluster begin one new ledger.
+#[test]
+fn a_ledger_is_begun_anew_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.redb");
+    let known = |identity: &str| KnownStore { identity: identity.into(), address: "kubeconfig".into() };
+    let store = Staged::new(&path);
+    let one = ledger(&path, LONG);
+    one.set_store(&known("here")).unwrap();
+    one.begin_anew(&known("there")).unwrap();
+    to_its_end(one.on(&store, &store).allocate(&[request("a")])).unwrap().remove(0).unwrap();
+    drop(one);
+    let other = ledger(&path, LONG);
+    other.begin_anew(&known("there")).unwrap();
+    assert_eq!(held_by(&other, "a"), ["10.0.0.1"], "what the first one wrote down is there");
+    other.begin_anew(&known("elsewhere")).unwrap();
+    assert!(held_by(&other, "a").is_empty());
 }
 
 #[test]

@@ -25,7 +25,8 @@ use crate::host::{HostEnvironment, HostFacts};
 use crate::intent::HeldAddress;
 use crate::lease::{Attachment, BootId, Lease};
 use crate::ledger::meta::{IdentityRow, StoreRow};
-use crate::ledger::{Create, FileJournal, FileSystem, Journal, OpenOptions, StorageError};
+use crate::ledger::redb_rows::SnapshotRows;
+use crate::ledger::{Create, FileJournal, FileSystem, Journal, OpenOptions, StorageError, Tables};
 use crate::operations::{
     AdoptError, Adopted, Allocate, AllocateError, Allocated, Check, CheckError, Collect, Environment, Host, Reinserted,
     Release, ReleaseError, Released, Settled, Want,
@@ -88,26 +89,29 @@ impl ClusterLedger {
             options.create = Create::EvenIfLost;
         }
         let ledger = Self { journal: FileJournal::new(options, deadline), facts };
-        let identity = ledger.journal.look(|tables| tables.identity())?;
-        let is_foreign = is_of_another_machine(identity.as_ref(), &ledger.facts);
-        if is_foreign {
-            ledger.set_aside("of-another-machine")?;
-        }
-        if identity.is_none() || is_foreign {
+        ledger.set_aside("of-another-machine", |tables| {
+            Ok(is_of_another_machine(tables.identity()?.as_ref(), &ledger.facts))
+        })?;
+        if ledger.journal.look(|tables| tables.identity())?.is_none() {
             ledger.sign()?;
         }
         Ok(ledger)
     }
 
     /// Sets the ledger aside and begins a new one, which belongs to another store: what the old one knows has nothing to
-    /// do with that.
+    /// do with that. Where another call has done it meanwhile, that is it.
     ///
     /// # Errors
     /// [`StorageError`] names the file.
     pub fn begin_anew(&self, known: &KnownStore) -> Result<(), StorageError> {
-        self.set_aside("of-another-cluster")?;
-        self.sign()?;
-        self.set_store(known)
+        let is_set_aside = self.set_aside("of-another-cluster", |tables| {
+            Ok(tables.store()?.is_none_or(|row| row.identity != known.identity))
+        })?;
+        if is_set_aside {
+            self.sign()?;
+            self.set_store(known)?;
+        }
+        Ok(())
     }
 
     /// Writes down whose ledger it is.
@@ -121,14 +125,23 @@ impl ClusterLedger {
         self.journal.record(|tables| tables.set_identity(&row))
     }
 
-    /// Renames the file, so that a new one is begun and nothing is lost.
-    fn set_aside(&self, why: &str) -> Result<(), StorageError> {
+    /// Renames the file where it is not to be used, so that a new one is begun and nothing is lost; says whether it was.
+    fn set_aside(
+        &self,
+        why: &str,
+        is_due: impl for<'t> FnOnce(&Tables<SnapshotRows<'t>>) -> Result<bool, StorageError>,
+    ) -> Result<bool, StorageError> {
         let path = &self.journal.options().path;
+        // While it is open, so that nobody else does the same, or has begun the new one already.
+        if !self.journal.look(is_due)? {
+            return Ok(false);
+        }
         let aside = PathBuf::from(format!("{}.{why}-{}", path.display(), HostEnvironment.now()));
         tracing::warn!(path = %path.display(), aside = %aside.display(), why, "the ledger is set aside");
+        let renamed = fs::rename(path, &aside);
         self.journal.let_go();
-        fs::rename(path, &aside)
-            .map_err(|error| StorageError::io(format!("{} cannot be set aside: {error}", path.display())))
+        renamed.map_err(|error| StorageError::io(format!("{} cannot be set aside: {error}", path.display())))?;
+        Ok(true)
     }
 
     /// The file system that the ledger is on, for the caller to warn about.

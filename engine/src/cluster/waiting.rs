@@ -1,8 +1,9 @@
 //! The turns of those on this host who want addresses of the same spaces: a block that is swapped once for all of them is
 //! not fought for by each.
 //!
-//! Calls on other spaces do not wait here, and nobody waits longer than a part of its time. Whoever stops waiting works
-//! alone, beside the one whose turn it is; the journal sees to it that a request is not carried out twice.
+//! Those who want other spaces, or more or fewer of them, do not wait here, and nobody waits longer than a part of its
+//! time. Whoever stops waiting works alone, beside the one whose turn it is; the journal sees to it that a request is not
+//! carried out twice.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -89,7 +90,12 @@ impl ClusterTurn {
         let posted = Posted::new(&self.folder, &WaitingRequest { facts, store, request: request.clone() });
         if lock(&file, Share::Alone, until)? {
             self.lock.replace(Some(file));
-            return posted.map(|posted| posted.and_then(Posted::answer));
+            return Ok(posted
+                .unwrap_or_else(|error| {
+                    tracing::debug!(%error, "the request did not wait where others would see it");
+                    None
+                })
+                .and_then(Posted::take_answer));
         }
         // The request is withdrawn here: whoever has read it does not claim anything for it from now on.
         tracing::debug!("waits no longer for another call on this host");
@@ -122,7 +128,7 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
         let lock = turn.lock.take();
         let asked = turn.asked(lock.as_ref(), self.ledger);
         let is_waited_for = |at: usize| asked.is_waited_for(at);
-        let answers = match self.host().allocate_while(&asked.after(request), &is_waited_for).await {
+        let answers = match self.host().allocate_for_all(&asked.after(request), &is_waited_for).await {
             // What is odd about another's request must not cost this one its addresses.
             Err(error) if !asked.is_empty() => {
                 tracing::warn!(%error, "not carried out for those who wait");

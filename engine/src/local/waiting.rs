@@ -50,7 +50,7 @@ impl Ledger {
                 let waiting = WaitingRequest { facts: facts.clone(), store: "".into(), request: request.clone() };
                 let posted = Posted::new(&with_suffix(&options.path, ".waiting"), &waiting);
                 let turn = Turn::take(options, deadline)?;
-                match posted.map(|posted| posted.and_then(Posted::answer)) {
+                match posted.map(|posted| posted.and_then(Posted::take_answer)) {
                     Ok(Some(allocated)) => return Ok(Waited::Served(allocated)),
                     Ok(None) => {}
                     Err(error) => tracing::debug!(%error, "the request did not wait where others would see it"),
@@ -70,7 +70,12 @@ impl Ledger {
     pub fn allocate_for_all(&self, request: &Allocate) -> Result<Result<Vec<Allocated>, AllocateError>, LedgerError> {
         let folder = with_suffix(self.file.path(), ".waiting");
         let asked = Asked::in_folder(&folder, |waiting| waiting.facts == self.facts);
-        let answers = match self.allocate(&asked.after(request)) {
+        let (requests, is_waited_for) = (asked.after(request), |at: usize| asked.is_waited_for(at));
+        let carried_out = self.write(
+            async |host| host.allocate_for_all(&requests, &is_waited_for).await,
+            |answers| answers.iter().any(Result::is_ok),
+        );
+        let answers = match carried_out {
             // What is odd about another's request must not cost this one its addresses.
             Err(LedgerError::Storage(error)) if !asked.is_empty() && !self.file.has_io_failure() => {
                 tracing::warn!(%error, "not carried out for those who wait");

@@ -129,7 +129,7 @@ pub enum AllocateError {
         /// What the store says, for people.
         reason: String,
     },
-    /// Another call of the same attachment settled this one as dead.
+    /// Another call of the same attachment settled this one as dead, or its caller does not wait any more.
     #[error("another call for the same container and interface has taken over; try again")]
     Superseded,
     /// The store cannot be read.
@@ -174,6 +174,28 @@ enum Match {
 
 type Answer = Result<Vec<Allocated>, AllocateError>;
 
+/// Requests of which no two have an attachment or an owner in common, and the rest.
+fn distinct(requests: Vec<(usize, &Allocate)>) -> (Vec<(usize, &Allocate)>, Vec<(usize, &Allocate)>) {
+    let mut busy = BTreeSet::new();
+    requests.into_iter().partition(|(_, request)| {
+        let owner = match &request.owner {
+            Owner::Container => None,
+            // It is the name that has the address, whatever pod comes with it.
+            Owner::Sticky { name, .. } => Some(Owner::Sticky { name: Arc::clone(name), pod: None }),
+            owner => Some(owner.clone()),
+        };
+        let owner = owner.map(|owner| (owner, Arc::clone(&request.attachment.interface)));
+        let attachment_is_new = busy.insert((Some(request.attachment.clone()), None));
+        let owner_is_new = owner.is_none() || busy.insert((None, owner));
+        attachment_is_new && owner_is_new
+    })
+}
+
+fn all_answered(answers: Vec<Option<Answer>>) -> Vec<Answer> {
+    let unanswered = || Err(AllocateError::Busy { reason: "the request was not reached".to_owned() });
+    answers.into_iter().map(|answer| answer.unwrap_or_else(unanswered)).collect()
+}
+
 fn range_full(pool: &Pool, range: &Range, held: u128) -> String {
     if held == 0 {
         return format!(
@@ -199,48 +221,49 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     /// # Errors
     /// [`StorageError`] when the ledger cannot be used; then nobody got anything.
     pub async fn allocate(&self, requests: &[Allocate]) -> Result<Vec<Answer>, StorageError> {
-        self.allocate_while(requests, &|_| true).await
+        let mut answers = vec![None; requests.len()];
+        let mut put_off: Vec<(usize, &Allocate)> = requests.iter().enumerate().collect();
+        // Two requests of one owner in one batch are answered one after the other, as two calls would be.
+        while !put_off.is_empty() {
+            let (now, later) = distinct(put_off);
+            self.allocate_distinct(now, None, &mut answers).await?;
+            put_off = later;
+        }
+        Ok(all_answered(answers))
     }
 
-    /// As [`Self::allocate`], for requests of others: one that is no longer waited for when its claim would be written
-    /// down, by its place in the batch, gets nothing. Where the store needs no intents, all are waited for.
+    /// Gives the first request its addresses, and on the way the others theirs, which other callers wait with. Each of
+    /// these looks itself where it gets nothing: when the first one is done earlier, when it has an owner in common with
+    /// one before it, or when it is not waited for any more.
     ///
-    /// It is asked inside the journal's transaction. So whoever asks the journal after a caller is gone finds the claim,
-    /// or there will be none.
+    /// Whether it is, by its place in the batch, is asked inside the transaction that writes its claim down. So whoever
+    /// looks into the journal after a caller is gone finds the claim, or there will be none.
     ///
     /// # Errors
     /// [`StorageError`] when the ledger cannot be used; then nobody got anything.
-    pub async fn allocate_while(
+    pub async fn allocate_for_all(
         &self,
         requests: &[Allocate],
         is_waited_for: &dyn Fn(usize) -> bool,
     ) -> Result<Vec<Answer>, StorageError> {
-        let mut answers: Vec<Option<Answer>> = vec![None; requests.len()];
-        let mut waiting: Vec<(usize, &Allocate)> = requests.iter().enumerate().collect();
-        // Two requests of one owner in one batch are answered one after the other, as two calls would be.
-        while !waiting.is_empty() {
-            let mut busy = BTreeSet::new();
-            let (now, later) = waiting.into_iter().partition::<Vec<_>, _>(|(_, request)| {
-                let owner = (!matches!(request.owner, Owner::Container))
-                    .then(|| (request.owner.clone(), Arc::clone(&request.attachment.interface)));
-                let attachment_is_new = busy.insert((Some(request.attachment.clone()), None));
-                let owner_is_new = owner.is_none() || busy.insert((None, owner));
-                attachment_is_new && owner_is_new
-            });
-            self.allocate_distinct(now, is_waited_for, &mut answers).await?;
-            waiting = later;
-        }
-        let unanswered = || Err(AllocateError::Busy { reason: "the request was not reached".to_owned() });
-        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(unanswered)).collect())
+        let mut answers = vec![None; requests.len()];
+        let (now, _) = distinct(requests.iter().enumerate().collect());
+        self.allocate_distinct(now, Some(is_waited_for), &mut answers).await?;
+        Ok(all_answered(answers))
     }
 
-    /// Requests of which no two have an attachment or an owner in common.
+    /// Requests of which no two have an attachment or an owner in common. With `waited_for`, all but the first are of
+    /// other callers.
     async fn allocate_distinct(
         &self,
-        requests: Vec<(usize, &Allocate)>,
-        is_waited_for: &dyn Fn(usize) -> bool,
+        mut requests: Vec<(usize, &Allocate)>,
+        waited_for: Option<&dyn Fn(usize) -> bool>,
         answers: &mut [Option<Answer>],
     ) -> Result<(), StorageError> {
+        let is_waited_for = |at| waited_for.is_none_or(|is_waited_for| is_waited_for(at));
+        // Taken before they are seen waiting: what somebody asks for after their end is younger.
+        let of_others = waited_for.map(|_| self.environment.boot_clock());
+        requests.retain(|(at, _)| is_waited_for(*at));
         if self.needs_intents() {
             let attachments: Vec<_> = requests.iter().map(|(_, request)| &request.attachment).collect();
             self.settle_attachments(&attachments).await?;
@@ -252,6 +275,15 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         let mut failed: Vec<(Pending<'_>, AllocateError)> = Vec::new();
         let mut backoff = Backoff::default();
         loop {
+            if waited_for.is_some() {
+                let own_is_done = !pending.iter().any(|request| request.at == 0 && !request.is_complete());
+                let is_left =
+                    |request: &mut Pending<'_>| !request.is_complete() && (own_is_done || !is_waited_for(request.at));
+                for request in pending.extract_if(.., is_left) {
+                    let reason = "it is left to its own caller".to_owned();
+                    failed.push((request.taken_back(&mut working), AllocateError::Busy { reason }));
+                }
+            }
             let mut planned: Vec<Pending<'_>> = Vec::with_capacity(pending.len());
             let mut waiting = Vec::new();
             for mut request in pending {
@@ -269,7 +301,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             }
             pending = planned;
             if self.needs_intents() {
-                let Written { superseded, outdated } = self.write_claims(&working, &mut pending, is_waited_for)?;
+                let Written { superseded, outdated } = self.write_claims(&working, &mut pending, &is_waited_for)?;
                 for request in pending.extract_if(.., |request| superseded.contains(&request.at)) {
                     failed.push((request.taken_back(&mut working), AllocateError::Superseded));
                 }
@@ -308,7 +340,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 break;
             }
         }
-        let superseded = match self.finish(&working, &pending, &sharings) {
+        let superseded = match self.finish(&working, &pending, &sharings, of_others) {
             // Nobody got anything, and why is known; what was seen of the store is only good to know.
             Err(error) if self.needs_intents() && pending.is_empty() => {
                 tracing::warn!(%error, "what was seen of the store is not remembered");
@@ -697,9 +729,10 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         working: &Working<'_, '_, S, J, E>,
         pending: &[Pending<'_>],
         sharings: &BTreeSet<(Pool, Sharing)>,
+        of_others: Option<u64>,
     ) -> Result<BTreeSet<usize>, StorageError> {
         let needs_intents = self.needs_intents();
-        let recorded = self.environment.boot_clock();
+        let now = self.environment.boot_clock();
         self.journal.record(|tables| {
             let mut superseded = BTreeSet::new();
             for request in pending {
@@ -707,6 +740,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                     superseded.insert(request.at);
                     continue;
                 }
+                let recorded = of_others.filter(|_| request.at != 0).unwrap_or(now);
                 self.record_attachment(tables, request, recorded)?;
                 if request.has_intent {
                     tables.close_intent(request.operation)?;
