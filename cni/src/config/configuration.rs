@@ -54,7 +54,7 @@ pub struct Configuration {
     pub exhausted_status: ExhaustedStatus,
     /// How long to sleep before an address is written, for tests.
     pub sleep_for_race: Duration,
-    /// Timings of the Go plugin's leader election, which have no effect on one host.
+    /// Timings of the Go plugin's leader election, which have no effect.
     pub leader: LeaderTimings,
     /// When the reconciler of the Go plugin runs.
     pub reconciler_cron_expression: Option<String>,

@@ -40,7 +40,7 @@ use super::storage::{FileStorage, NOTE_LEN, Storage};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct OpenOptions {
-    /// The ledger. Beside it stand its queue (`.lock`) and its spool (`.spool`).
+    /// The ledger. Beside it stand its queue (`.lock`), its spool (`.spool`) and the requests that wait (`.waiting`).
     pub path: PathBuf,
     /// How long to wait for the others who use it. With zero, the first refusal is the answer. By default 10 seconds.
     pub wait: Duration,

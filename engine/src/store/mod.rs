@@ -13,6 +13,8 @@
 //! 4. [`Outcome::Accepted`], [`Outcome::Refused`] and [`Outcome::Rejected`] are the truth. Whatever is not known for
 //!    certain is [`Outcome::Unknown`], and may land at any later moment for as long as its version has not moved.
 //! 5. With [`Promises::several_at_once`], the swaps of one call are all accepted or all refused.
+//! 6. Where objects can be deleted, [`Stored::identity`] tells one that was made anew from the one before.
+//! 7. [`Store::confirm`] succeeds only where the store is the one that the ledger belongs to.
 
 pub(crate) mod local;
 #[cfg(feature = "testing")]
