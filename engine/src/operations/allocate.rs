@@ -174,8 +174,11 @@ enum Match {
 
 type Answer = Result<Vec<Allocated>, AllocateError>;
 
+/// Requests, each with its place in the batch.
+type Numbered<'r> = Vec<(usize, &'r Allocate)>;
+
 /// Requests of which no two have an attachment or an owner in common, and the rest.
-fn distinct(requests: Vec<(usize, &Allocate)>) -> (Vec<(usize, &Allocate)>, Vec<(usize, &Allocate)>) {
+fn distinct(requests: Numbered<'_>) -> (Numbered<'_>, Numbered<'_>) {
     let mut busy = BTreeSet::new();
     requests.into_iter().partition(|(_, request)| {
         let owner = match &request.owner {
@@ -222,7 +225,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     /// [`StorageError`] when the ledger cannot be used; then nobody got anything.
     pub async fn allocate(&self, requests: &[Allocate]) -> Result<Vec<Answer>, StorageError> {
         let mut answers = vec![None; requests.len()];
-        let mut put_off: Vec<(usize, &Allocate)> = requests.iter().enumerate().collect();
+        let mut put_off: Numbered<'_> = requests.iter().enumerate().collect();
         // Two requests of one owner in one batch are answered one after the other, as two calls would be.
         while !put_off.is_empty() {
             let (now, later) = distinct(put_off);
@@ -256,7 +259,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     /// other callers.
     async fn allocate_distinct(
         &self,
-        mut requests: Vec<(usize, &Allocate)>,
+        mut requests: Numbered<'_>,
         waited_for: Option<&dyn Fn(usize) -> bool>,
         answers: &mut [Option<Answer>],
     ) -> Result<(), StorageError> {
