@@ -60,8 +60,16 @@ struct One {
 // === impl Posted ===
 
 impl Posted {
-    /// Leaves a request in `folder`. `None` when it is too long for that.
-    pub(crate) fn new(folder: &Path, request: &WaitingRequest) -> io::Result<Option<Self>> {
+    /// Leaves a request in `folder`. `None` when that cannot be done: then its process waits all the same.
+    pub(crate) fn leave(folder: &Path, request: &WaitingRequest) -> Option<Self> {
+        Self::new(folder, request).unwrap_or_else(|error| {
+            tracing::debug!(%error, "the request does not wait where others would see it");
+            None
+        })
+    }
+
+    /// `None` when the request is too long.
+    fn new(folder: &Path, request: &WaitingRequest) -> io::Result<Option<Self>> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let record = request.encode(&[]).map_err(io::Error::other)?;
         if record.len() > LONGEST {

@@ -89,10 +89,13 @@ impl ClusterLedger {
             options.create = Create::EvenIfLost;
         }
         let ledger = Self { journal: FileJournal::new(options, deadline), facts };
-        ledger.set_aside("of-another-machine", |tables| {
-            Ok(is_of_another_machine(tables.identity()?.as_ref(), &ledger.facts))
+        let mut is_signed = false;
+        let is_set_aside = ledger.set_aside("of-another-machine", |tables| {
+            let identity = tables.identity()?;
+            is_signed = identity.is_some();
+            Ok(is_of_another_machine(identity.as_ref(), &ledger.facts))
         })?;
-        if ledger.journal.look(|tables| tables.identity())?.is_none() {
+        if is_set_aside || !is_signed {
             ledger.sign()?;
         }
         Ok(ledger)

@@ -87,15 +87,10 @@ impl ClusterTurn {
             return Ok(None);
         }
         let (facts, store) = (ledger.facts.clone(), Arc::clone(&self.store));
-        let posted = Posted::new(&self.folder, &WaitingRequest { facts, store, request: request.clone() });
+        let posted = Posted::leave(&self.folder, &WaitingRequest { facts, store, request: request.clone() });
         if lock(&file, Share::Alone, until)? {
             self.lock.replace(Some(file));
-            return Ok(posted
-                .unwrap_or_else(|error| {
-                    tracing::debug!(%error, "the request did not wait where others would see it");
-                    None
-                })
-                .and_then(Posted::take_answer));
+            return Ok(posted.and_then(Posted::take_answer));
         }
         // The request is withdrawn here: whoever has read it does not claim anything for it from now on.
         tracing::debug!("waits no longer for another call on this host");

@@ -48,12 +48,10 @@ impl Ledger {
         let turn = match Turn::take(options, Instant::now()) {
             Err(LedgerFileError::Busy { .. }) if options.access == Access::Write => {
                 let waiting = WaitingRequest { facts: facts.clone(), store: "".into(), request: request.clone() };
-                let posted = Posted::new(&with_suffix(&options.path, ".waiting"), &waiting);
+                let posted = Posted::leave(&with_suffix(&options.path, ".waiting"), &waiting);
                 let turn = Turn::take(options, deadline)?;
-                match posted.map(|posted| posted.and_then(Posted::take_answer)) {
-                    Ok(Some(allocated)) => return Ok(Waited::Served(allocated)),
-                    Ok(None) => {}
-                    Err(error) => tracing::debug!(%error, "the request did not wait where others would see it"),
+                if let Some(allocated) = posted.and_then(Posted::take_answer) {
+                    return Ok(Waited::Served(allocated));
                 }
                 turn
             }
