@@ -1,6 +1,5 @@
 //! A real kube-apiserver over a real etcd, and their outages.
 
-use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -14,26 +13,17 @@ use serde_json::{Value, json};
 
 use crate::certificates::Certificates;
 use crate::http::Asker;
-use crate::processes::{Janitor, Server};
+use crate::processes::{BETWEEN_QUESTIONS, Janitor, Server};
 use crate::programs;
 
 /// How many simulated nodes have a token of their own, from number 0.
 pub const NODE_TOKENS: usize = 64;
-
-/// How long a server may take until it answers. On two busy cores it is 5 s.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How long people wait for a server before they are told what for.
-const SILENCE: Duration = Duration::from_secs(5);
 
 /// How long the answer to one question after a server's health is waited for: a stopped one never gives it.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the answer to a test's own request is waited for: half of the time after which the API server gives up.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// There is no event by which a server says that it is ready, so it is asked.
-const BETWEEN_QUESTIONS: Duration = Duration::from_millis(50);
 
 /// Below the ports from which Linux takes those of outgoing connections: one of these could take the port of a server
 /// that is to be started again.
@@ -525,7 +515,8 @@ current-context: testbed
             servers.etcd = Some(Server::start(&self.janitor, "etcd", &mut command)?);
         }
         let question = format!("{}/readyz", self.etcd_url());
-        wait_until_ready(servers.etcd.as_mut(), || self.asker.get(&question, None, QUESTION_TIMEOUT))
+        let etcd = servers.etcd.as_mut().ok_or("etcd was never started")?;
+        etcd.wait_until_ready(|| good(self.asker.get(&question, None, QUESTION_TIMEOUT)))
     }
 
     fn run_apiserver(&self, servers: &mut Servers) -> Result<(), String> {
@@ -558,44 +549,19 @@ current-context: testbed
     /// Returns at once when it does not run or is paused.
     fn wait_for_apiserver(&self, servers: &mut Servers) -> Result<(), String> {
         let running = servers.apiserver.as_mut().filter(|apiserver| !apiserver.is_paused());
-        if running.is_none() {
-            return Ok(());
-        }
+        let Some(apiserver) = running else { return Ok(()) };
         let (ready, read) = (format!("{}/readyz", self.url()), format!("{}/api/v1/namespaces/default", self.url()));
-        let ask = |url: &str| self.asker.get(url, Some(&self.admin_token), QUESTION_TIMEOUT);
-        wait_until_ready(running, || match ask(&ready) {
-            // It calls itself ready by what it knew of etcd a moment ago. A read goes through to etcd.
-            Ok((200, _)) => ask(&read),
-            other => other,
-        })
+        let ask = |url: &str| good(self.asker.get(url, Some(&self.admin_token), QUESTION_TIMEOUT));
+        // It calls itself ready by what it knew of etcd a moment ago. A read goes through to etcd.
+        apiserver.wait_until_ready(|| ask(&ready).and_then(|()| ask(&read)))
     }
 }
 
-/// Asks until the answer is 200.
-fn wait_until_ready(
-    server: Option<&mut Server>,
-    ask: impl Fn() -> Result<(u16, String), String>,
-) -> Result<(), String> {
-    let server = server.ok_or("a server that was never started")?;
-    let started = Instant::now();
-    let mut silence = SILENCE;
-    loop {
-        let answer = ask();
-        if matches!(answer, Ok((200, _))) {
-            return Ok(());
-        }
-        if let Some(status) = server.ended() {
-            return Err(format!("a server ended with {status}: {}", server.last_words()));
-        }
-        if started.elapsed() > START_TIMEOUT {
-            return Err(format!("no good answer within {START_TIMEOUT:?} ({answer:?}): {}", server.last_words()));
-        }
-        if started.elapsed() > silence {
-            silence += SILENCE;
-            // Written past libtest, which would keep the words to itself while people wait.
-            let _ = writeln!(std::io::stderr(), "waiting for {} to be ready: {answer:?}", server.name());
-        }
-        std::thread::sleep(BETWEEN_QUESTIONS);
+/// What is not 200 is an error.
+fn good(answer: Result<(u16, String), String>) -> Result<(), String> {
+    match answer? {
+        (200, _) => Ok(()),
+        (status, body) => Err(format!("{status}: {body}")),
     }
 }
 

@@ -3,12 +3,14 @@
 //! A test may end by a panic, by SIGKILL, or in a static that is never dropped. So what it started is not left to its
 //! destructors alone: a [`Janitor`] is a shell that waits for the end of a pipe, which every way to die brings about.
 
+use std::fmt::Debug;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
@@ -31,6 +33,15 @@ const JANITOR: &str = r#"
     for pid in $pids; do kill -KILL "$pid"; done
     clean "$1" || { sleep 1; clean "$1"; } || rm -rf -- "$1"
 "#;
+
+/// How long a server may take until it is ready. On two busy cores an API server takes 5 s, and no other as long.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long people wait for a server before they are told what for.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// There is no event by which a server says that it is ready, so it is asked.
+pub(crate) const BETWEEN_QUESTIONS: Duration = Duration::from_millis(50);
 
 /// How many of the last bytes of a log are shown when a server does not run.
 const END_OF_LOG: usize = 2000;
@@ -140,16 +151,36 @@ impl Server {
         Ok(Self { name: name.to_owned(), child, log, paused: false, janitor: Arc::clone(janitor) })
     }
 
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
     pub(crate) fn janitor(&self) -> &Arc<Janitor> {
         &self.janitor
     }
 
+    /// Asks until there is an answer. Why there is none yet is told to people who wait for long.
+    pub(crate) fn wait_until_ready<T, E: Debug>(&mut self, mut ask: impl FnMut() -> Result<T, E>) -> Result<T, String> {
+        let started = Instant::now();
+        let mut silence = SILENCE;
+        loop {
+            let not_yet = match ask() {
+                Ok(answer) => return Ok(answer),
+                Err(not_yet) => not_yet,
+            };
+            if let Some(status) = self.ended() {
+                return Err(format!("a server ended with {status}: {}", self.last_words()));
+            }
+            if started.elapsed() > START_TIMEOUT {
+                return Err(format!("not ready within {START_TIMEOUT:?} ({not_yet:?}): {}", self.last_words()));
+            }
+            if started.elapsed() > silence {
+                silence += SILENCE;
+                // Written past libtest, which would keep the words to itself while people wait.
+                let _ = writeln!(std::io::stderr(), "waiting for {} to be ready: {not_yet:?}", self.name);
+            }
+            std::thread::sleep(BETWEEN_QUESTIONS);
+        }
+    }
+
     /// How it ended, if it has.
-    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+    fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 

@@ -6,7 +6,6 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
@@ -14,12 +13,6 @@ use serde_json::{Value, json};
 use crate::fault_proxy::loopback_port;
 use crate::processes::Server;
 use crate::{ControlPlane, FaultProxy, programs};
-
-/// How long a step of a node's start may take. On two busy cores none takes 2 s.
-const START_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// There is no event by which a program says that it is ready.
-const BETWEEN_QUESTIONS: Duration = Duration::from_millis(50);
 
 /// What the first process of a node runs.
 const INIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/runtime/node");
@@ -78,7 +71,7 @@ impl RealNode {
             .env("GROUP", format!("{}-{name}", control_plane.folder().file_name().unwrap_or_default().display()))
             .env("GROUPS_FILE", control_plane.janitor().control_groups());
         let mut init = Server::start(control_plane.janitor(), name, &mut command)?;
-        let pid = wait_for(&mut init, || std::fs::read_to_string(folder.join("pid")).ok()?.trim().parse().ok())?;
+        let pid = init.wait_until_ready(|| process_in(&folder.join("pid")))?;
         let listener = in_network_of(pid, loopback_port)??;
         Ok(Self {
             name: name.to_owned(),
@@ -205,7 +198,7 @@ impl RealNode {
             .arg("--config")
             .arg(self.containerd_config());
         let mut server = Server::start(self.init.janitor(), &self.containerd_name(), &mut command)?;
-        wait_for(&mut server, || self.ctr(&["version"]).ok())?;
+        server.wait_until_ready(|| self.ctr(&["version"]))?;
         self.containerd = Some(server);
         Ok(())
     }
@@ -279,21 +272,10 @@ impl Drop for RealNode {
     }
 }
 
-/// Asks until there is an answer, as long as the server runs.
-fn wait_for<T>(server: &mut Server, mut ask: impl FnMut() -> Option<T>) -> Result<T, String> {
-    let started = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return Ok(answer);
-        }
-        if let Some(status) = server.ended() {
-            return Err(format!("a part of a node ended with {status}: {}", server.last_words()));
-        }
-        if started.elapsed() > START_TIMEOUT {
-            return Err(format!("not ready within {START_TIMEOUT:?}: {}", server.last_words()));
-        }
-        std::thread::sleep(BETWEEN_QUESTIONS);
-    }
+/// The id that a process has left in a file.
+fn process_in(file: &Path) -> Result<u32, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    text.trim().parse().map_err(|error| format!("{}: {error}", file.display()))
 }
 
 /// Runs `work` in the network of a process. Sockets stay where they were made.
