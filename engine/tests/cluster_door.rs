@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 
 use whereabouts_engine::memory_store::{Client, MemoryStore};
 use whereabouts_engine::{
-    Allocate, AllocateError, Attachment, Block, BlockId, ClusterLedger, Environment, HostEnvironment, HostFacts, Index,
-    KnownStore, LedgerFile, Listed, Network, Object, OpenOptions, Outcome, Owner, Pod, Pool, Promises, ReadError,
-    Sharing, Space, Store, Stored, Swap, View, ViewSpec, Waited, Want, spool_release,
+    Allocate, AllocateError, Attachment, Block, BlockId, BlockNumber, ClusterLedger, Environment, HostEnvironment,
+    HostFacts, Index, KnownStore, LedgerFile, Listed, Network, Object, OpenOptions, Outcome, Owner, Pod, Pool,
+    Promises, ReadError, Sharing, Space, Store, Stored, Swap, View, ViewSpec, Waited, Want, spool_release,
 };
 
 /// A store to which things happen in the middle of a call.
@@ -61,12 +61,12 @@ impl Store for Staged {
         vec![Outcome::Unknown { reason: "the cluster is away".to_owned() }; swaps.len()]
     }
 
-    async fn list_blocks(&self, space: &Space) -> Result<Vec<Listed>, ReadError> {
+    async fn list_blocks(&self, space: &Space) -> Result<Vec<Listed<BlockNumber, Block>>, ReadError> {
         self.store.list_blocks(space).await
     }
 
-    async fn list_spaces(&self) -> Result<Vec<Space>, ReadError> {
-        self.store.list_spaces().await
+    async fn list_indexes(&self) -> Result<Vec<Listed<Space, Index>>, ReadError> {
+        self.store.list_indexes().await
     }
 
     async fn confirm(&self) -> Result<(), ReadError> {

@@ -3,6 +3,7 @@
 use crate::block::Block;
 use crate::index::Index;
 use crate::ledger::FileJournal;
+use crate::offset::BlockNumber;
 use crate::space::{BlockId, Space};
 use crate::store::{Listed, Outcome, Promises, ReadError, Store, Stored, Swap};
 
@@ -43,12 +44,12 @@ impl<S: Store> Store for Courteous<'_, S> {
         self.while_others_work().swap(swaps).await
     }
 
-    async fn list_blocks(&self, space: &Space) -> Result<Vec<Listed>, ReadError> {
+    async fn list_blocks(&self, space: &Space) -> Result<Vec<Listed<BlockNumber, Block>>, ReadError> {
         self.while_others_work().list_blocks(space).await
     }
 
-    async fn list_spaces(&self) -> Result<Vec<Space>, ReadError> {
-        self.while_others_work().list_spaces().await
+    async fn list_indexes(&self) -> Result<Vec<Listed<Space, Index>>, ReadError> {
+        self.while_others_work().list_indexes().await
     }
 
     async fn confirm(&self) -> Result<(), ReadError> {

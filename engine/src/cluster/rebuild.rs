@@ -29,15 +29,23 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
         let journal = &self.ledger.journal;
         let row = journal.look(|tables| tables.store())?;
         let is_complete = row.as_ref().is_some_and(|row| row.is_complete);
-        let behind = match is_complete {
-            true => self.spaces_behind().await?,
-            false => self.store.list_spaces().await,
-        };
-        let spaces = match behind {
-            Ok(spaces) if is_complete && spaces.is_empty() => return Ok(Ok(None)),
-            Ok(spaces) => spaces,
+        let indexes = match self.store.list_indexes().await {
+            Ok(indexes) => indexes,
             Err(error) => return Ok(Err(error)),
         };
+        let mut spaces = Vec::new();
+        for (space, listed) in indexes {
+            let seen = journal.look(|tables| tables.seen_index(&space))?.map_or(0, |seen| seen.epoch);
+            match listed {
+                // A migration makes spaces: those that this ledger has never seen are among them.
+                Ok(stored) if !is_complete || stored.object.epoch() > seen => spaces.push(space),
+                Ok(_) => {}
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        if is_complete && spaces.is_empty() {
+            return Ok(Ok(None));
+        }
         let mut rebuilt = Rebuilt::default();
         for space in &spaces {
             if let Err(error) = self.learn(space, &mut rebuilt).await? {
@@ -65,26 +73,6 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
     pub async fn learn_new(&self, space: &Space, epoch: u64) -> Result<Result<(), ReadError>, StorageError> {
         // In its first epoch a space has nothing of a node but what its ledger wrote.
         if epoch == 0 { Ok(Ok(())) } else { self.learn(space, &mut Rebuilt::default()).await }
-    }
-
-    /// The spaces of which the store has a newer epoch than this ledger has seen, those among them that it has not seen
-    /// at all: a migration makes spaces.
-    async fn spaces_behind(&self) -> Result<Result<Vec<Space>, ReadError>, StorageError> {
-        let journal = &self.ledger.journal;
-        let mut behind = Vec::new();
-        let spaces = match self.store.list_spaces().await {
-            Ok(spaces) => spaces,
-            Err(error) => return Ok(Err(error)),
-        };
-        for space in spaces {
-            let seen = journal.look(|tables| tables.seen_index(&space))?.map_or(0, |seen| seen.epoch);
-            match self.store.read_index(&space).await {
-                Ok(Some(stored)) if stored.object.epoch() > seen => behind.push(space),
-                Ok(_) => {}
-                Err(error) => return Ok(Err(error)),
-            }
-        }
-        Ok(Ok(behind))
     }
 
     /// Writes down what a space has of this node.

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use super::ClusterHost;
 use crate::block::Block;
-use crate::index::Index;
+use crate::index::{BlockSet, Index};
 use crate::lease::{BootId, OperationId};
 use crate::ledger::{Journal, LedgerFile, MemoryStorage, OpenOptions, StorageError};
 use crate::local::{Disagreement, Holding, Holdings, Ledger, LedgerError, Verified};
-use crate::offset::Offset;
+use crate::offset::{BlockNumber, Offset};
 use crate::operations::Environment;
 use crate::space::{BlockId, Space};
 use crate::store::{ReadError, Store};
@@ -24,6 +24,8 @@ pub struct Survey {
     pub frozen: Vec<(Space, String)>,
     /// What cannot be read, which is not in the ledger.
     pub unreadable: Vec<ReadError>,
+    /// The blocks that an index lists and that are gone.
+    pub missing: Vec<BlockId>,
 }
 
 /// Why there is no survey.
@@ -73,28 +75,47 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
     /// Reads everything that the store holds.
     ///
     /// # Errors
-    /// [`SurveyError`] when the store does not answer. What cannot be read is in [`Survey::unreadable`].
+    /// [`SurveyError`] when the store does not answer. What cannot be read is in [`Survey::unreadable`] or
+    /// [`Survey::missing`].
     pub async fn survey(&self) -> Result<Survey, SurveyError> {
         let (mut indexes, mut blocks) = (BTreeMap::new(), BTreeMap::new());
-        let (mut frozen, mut unreadable) = (Vec::new(), Vec::new());
-        for space in self.store.list_spaces().await? {
-            match self.store.read_index(&space).await {
+        let (mut frozen, mut unreadable, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+        let mut spaces = BTreeSet::new();
+        for (space, listed) in self.store.list_indexes().await? {
+            unreadable.extend(listed.err());
+            spaces.insert(space);
+        }
+        for space in spaces {
+            // Once more, right before its blocks: the less time is between them, the less of what others do is seen half
+            // done.
+            let existing = match self.store.read_index(&space).await {
                 Ok(Some(stored)) => {
                     frozen.extend(stored.object.frozen().map(|reason| (space.clone(), reason.to_owned())));
+                    let existing = stored.object.existing().clone();
                     indexes.insert(space.clone(), stored.object);
+                    existing
                 }
-                Ok(None) => {}
+                Ok(None) => BlockSet::default(),
                 Err(error @ ReadError::Unavailable { .. }) => return Err(error.into()),
-                Err(error) => unreadable.push(error),
-            }
-            for (number, listed) in self.store.list_blocks(&space).await? {
+                Err(error) => {
+                    if !unreadable.contains(&error) {
+                        unreadable.push(error);
+                    }
+                    BlockSet::default()
+                }
+            };
+            let listed = self.store.list_blocks(&space).await?;
+            let there: BTreeSet<BlockNumber> = listed.iter().map(|(number, _)| *number).collect();
+            let gone = existing.iter().filter(|number| !there.contains(number));
+            missing.extend(gone.map(|number| BlockId { space: space.clone(), number }));
+            for (number, listed) in listed {
                 match listed {
                     Ok(stored) => drop(blocks.insert(BlockId { space: space.clone(), number }, stored.object)),
                     Err(error) => unreadable.push(error),
                 }
             }
         }
-        Ok(Survey { ledger: ledger_of(&indexes, &blocks)?, frozen, unreadable })
+        Ok(Survey { ledger: ledger_of(&indexes, &blocks)?, frozen, unreadable, missing })
     }
 
     /// Holds the blocks of the store against its indexes, and the ledger of this host against the blocks.
@@ -105,7 +126,7 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
     /// # Errors
     /// As for [`ClusterHost::survey`].
     pub async fn verify(&self) -> Result<Verified, SurveyError> {
-        let Survey { mut ledger, frozen, unreadable } = self.survey().await?;
+        let Survey { mut ledger, frozen, unreadable, .. } = self.survey().await?;
         let mut disagreements: Vec<Disagreement> = unreadable.into_iter().map(Disagreement::Unreadable).collect();
         disagreements.extend(frozen.into_iter().map(|(space, reason)| Disagreement::Frozen { space, reason }));
         let verified = ledger.verify()?;

@@ -222,7 +222,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     /// All blocks of a space, none of which may be unsound: what cannot be read may hold leases.
     async fn sound_blocks(&self, space: &Space) -> Attempt<Vec<(BlockNumber, Stored<Block>)>> {
         let listed = self.store.list_blocks(space).await.map_err(text)?;
-        let sound = |(number, block): Listed| {
+        let sound = |(number, block): Listed<BlockNumber, Block>| {
             Ok((
                 number,
                 block.map_err(|error| {

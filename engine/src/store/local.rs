@@ -13,6 +13,7 @@ use crate::index::Index;
 use crate::intent::Past;
 use crate::lease::BootId;
 use crate::ledger::{Journal, RowsMut, StorageError, Tables};
+use crate::offset::BlockNumber;
 use crate::space::{BlockId, Space};
 
 /// One transaction of a ledger, as the store and as the journal of the operations that run in it.
@@ -133,7 +134,7 @@ impl<R: RowsMut> Store for Unit<R> {
         ready(vec![outcome; n])
     }
 
-    fn list_blocks(&self, space: &Space) -> impl Future<Output = Result<Vec<Listed>, ReadError>> {
+    fn list_blocks(&self, space: &Space) -> impl Future<Output = Result<Vec<Listed<BlockNumber, Block>>, ReadError>> {
         ready(
             self.with(|tables| {
                 let mut blocks = Vec::new();
@@ -147,8 +148,17 @@ impl<R: RowsMut> Store for Unit<R> {
         )
     }
 
-    fn list_spaces(&self) -> impl Future<Output = Result<Vec<Space>, ReadError>> {
-        ready(self.with(|tables| tables.spaces()).map_err(unsound))
+    fn list_indexes(&self) -> impl Future<Output = Result<Vec<Listed<Space, Index>>, ReadError>> {
+        ready(
+            self.with(|tables| {
+                let index = |space: Space| match tables.index(&space) {
+                    Ok(index) => index.map(|index| (space, Ok(present(index)))),
+                    Err(error) => Some((space, Err(unsound(error)))),
+                };
+                Ok(tables.spaces()?.into_iter().filter_map(index).collect())
+            })
+            .map_err(unsound),
+        )
     }
 
     fn confirm(&self) -> impl Future<Output = Result<(), ReadError>> {

@@ -18,6 +18,7 @@ use std::task::Poll;
 use super::{Listed, Object, Outcome, Promises, ReadError, Store, Stored, Swap, Version};
 use crate::block::Block;
 use crate::index::Index;
+use crate::offset::BlockNumber;
 use crate::space::{BlockId, Space};
 
 /// Numbers that a seed decides: the generator called SplitMix64.
@@ -497,7 +498,7 @@ impl Store for Client {
         outcomes
     }
 
-    async fn list_blocks(&self, space: &Space) -> Result<Vec<Listed>, ReadError> {
+    async fn list_blocks(&self, space: &Space) -> Result<Vec<Listed<BlockNumber, Block>>, ReadError> {
         self.read(|state| {
             let block = |(key, kept): (&Key, &Kept)| {
                 let (Key::Block(id), Object::Block(_, block)) = (key, &*kept.object) else { return None };
@@ -508,13 +509,13 @@ impl Store for Client {
         .await
     }
 
-    async fn list_spaces(&self) -> Result<Vec<Space>, ReadError> {
+    async fn list_indexes(&self) -> Result<Vec<Listed<Space, Index>>, ReadError> {
         self.read(|state| {
-            let space = |key: &Key| match key {
-                Key::Index(space) => Some(space.clone()),
-                Key::Block(_) => None,
+            let index = |(key, kept): (&Key, &Kept)| {
+                let (Key::Index(space), Object::Index(_, index)) = (key, &*kept.object) else { return None };
+                Some((space.clone(), Ok(stored(kept, Index::clone(index)))))
             };
-            state.objects.keys().filter_map(space).collect()
+            state.objects.iter().filter_map(index).collect()
         })
         .await
     }

@@ -134,8 +134,8 @@ pub enum ReadError {
     },
 }
 
-/// A block of a list, or what is wrong with it.
-pub type Listed = (BlockNumber, Result<Stored<Block>, ReadError>);
+/// An object of a list and which one it is, or what is wrong with it.
+pub type Listed<K, T> = (K, Result<Stored<T>, ReadError>);
 
 /// Keeps blocks and indexes, and swaps them against the version that was read.
 pub trait Store {
@@ -162,13 +162,14 @@ pub trait Store {
     ///
     /// # Errors
     /// [`ReadError`] when the store does not answer.
-    fn list_blocks(&self, space: &Space) -> impl Future<Output = Result<Vec<Listed>, ReadError>>;
+    fn list_blocks(&self, space: &Space) -> impl Future<Output = Result<Vec<Listed<BlockNumber, Block>>, ReadError>>;
 
-    /// Reads which spaces have an index, in order. For rebuilding and people.
+    /// Reads all indexes, in the order of their spaces, those that are unsound or foreign as the error that they are. For
+    /// rebuilding and people; a DEL asks for them only when its attachment is not known to the ledger.
     ///
     /// # Errors
-    /// [`ReadError`] when the store does not answer, or an index is not readable at all.
-    fn list_spaces(&self) -> impl Future<Output = Result<Vec<Space>, ReadError>>;
+    /// [`ReadError`] when the store does not answer, or holds what does not say of which space it is.
+    fn list_indexes(&self) -> impl Future<Output = Result<Vec<Listed<Space, Index>>, ReadError>>;
 
     /// Makes sure that this is the store that the ledger of this host belongs to. Asked before a space is frozen: a
     /// configuration that was pointed at another cluster must not freeze that cluster's spaces.

@@ -201,9 +201,8 @@ impl KubernetesHost {
     pub fn frozen_spaces(&self) -> Result<Vec<(Space, String)>, ArbiterError> {
         self.run(async |_, store| {
             let mut frozen = Vec::new();
-            for space in store.list_spaces().await? {
-                let index = store.read_index(&space).await?;
-                let reason = index.and_then(|stored| stored.object.frozen().map(str::to_owned));
+            for (space, listed) in store.list_indexes().await? {
+                let reason = listed?.object.frozen().map(str::to_owned);
                 frozen.extend(reason.map(|reason| (space, reason)));
             }
             Ok(frozen)

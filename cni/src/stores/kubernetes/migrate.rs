@@ -201,9 +201,10 @@ impl KubernetesHost {
     pub fn free_migrated(&self, address: Address, network: &Network) -> Result<Freed, MigrateError> {
         self.on_cluster(async |host, store| {
             let mut holdings = Vec::new();
-            for space in store.list_spaces().await? {
+            for (space, listed) in store.list_indexes().await? {
                 let block = space.block_of(address).filter(|_| space.network() == network);
                 let Some(block) = block else { continue };
+                listed?;
                 let stored = store.read_block(&block).await?;
                 let lease = stored.and_then(|stored| stored.object.get(Offset::of(address)).cloned());
                 holdings.extend(lease.map(|lease| Holding { space, address, lease }));
@@ -389,8 +390,8 @@ impl KubernetesStore<'_> {
     /// All that is held here.
     async fn held(&self) -> Result<Held, MigrateError> {
         let mut held = Held::new();
-        for space in self.list_spaces().await? {
-            let Some(index) = self.read_index(&space).await?.map(|stored| stored.object) else { continue };
+        for (space, listed) in self.list_indexes().await? {
+            let index = listed?.object;
             if let Some(reason) = index.frozen().filter(|_| !index.is_handed_over()) {
                 return Err(MigrateError::Frozen { space, reason: reason.to_owned() });
             }
@@ -418,7 +419,7 @@ impl KubernetesStore<'_> {
     async fn hand_over(&self, host: &super::cluster::Host<'_>) -> Result<(), MigrateError> {
         loop {
             let mut is_frozen = true;
-            for space in self.list_spaces().await? {
+            for (space, _) in self.list_indexes().await? {
                 if !self.is_handed_over(&space).await? {
                     // What comes of it is read again: a repair may be under way.
                     is_frozen &= host.freeze(&space, HANDED_OVER).await? && self.is_handed_over(&space).await?;

@@ -304,9 +304,9 @@ impl Store for KubernetesStore<'_> {
         outcomes
     }
 
-    async fn list_blocks(&self, space: &Space) -> Result<Vec<Listed>, ReadError> {
+    async fn list_blocks(&self, space: &Space) -> Result<Vec<Listed<BlockNumber, Block>>, ReadError> {
         let selector = format!("&labelSelector={SPACE_LABEL}%3D{}", names::label_of_space(space));
-        let mut blocks: Vec<(BlockNumber, Result<Stored<Block>, ReadError>)> = Vec::new();
+        let mut blocks: Vec<Listed<BlockNumber, Block>> = Vec::new();
         for item in self.all(Resource::Blocks, &selector).await? {
             let name = item.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
             // What does not even say which block it is cannot be put in its place.
@@ -322,16 +322,18 @@ impl Store for KubernetesStore<'_> {
         Ok(blocks)
     }
 
-    async fn list_spaces(&self) -> Result<Vec<Space>, ReadError> {
-        let mut spaces = Vec::new();
+    async fn list_indexes(&self) -> Result<Vec<Listed<Space, Index>>, ReadError> {
+        let mut indexes: Vec<Listed<Space, Index>> = Vec::new();
         for item in self.all(Resource::Spaces, "").await? {
             let name = item.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
             let wrong = |reason: String| unsound(Resource::Spaces, &name, reason);
             let got: Got<IPSpaceSpec> = serde_json::from_value(item).map_err(|error| wrong(error.to_string()))?;
-            spaces.push(got.spec.space().map_err(wrong)?);
+            let space = got.spec.space().map_err(wrong)?;
+            let read = self.judged(reading::index(self.cluster, &space, got)).await;
+            indexes.push((space, read));
         }
-        spaces.sort();
-        Ok(spaces)
+        indexes.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(indexes)
     }
 
     async fn confirm(&self) -> Result<(), ReadError> {

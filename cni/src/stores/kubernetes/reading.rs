@@ -49,26 +49,26 @@ pub(super) fn parse<S: DeserializeOwned>(resource: Resource, name: &str, object:
 
 /// The block that was asked for.
 pub(super) fn block(cluster: ClusterId, id: &BlockId, got: Got<IPBlockSpec>) -> Result<Stored<Block>, ReadError> {
-    let name = names::of_block(id);
-    let wrong = |reason: String| unsound(Resource::Blocks, &name, reason);
+    let name = &got.metadata.name;
+    let wrong = |reason: String| unsound(Resource::Blocks, name, reason);
     let claimed = got.spec.id().map_err(wrong)?;
-    if claimed != *id || got.metadata.name != name {
+    if claimed != *id || *name != names::of_block(id) {
         return Err(wrong(format!("it says to be block {claimed}, which has another name")));
     }
-    let record = record(cluster, Resource::Blocks, &name, &got.spec.data)?;
+    let record = record(cluster, Resource::Blocks, name, &got.spec.data)?;
     let object = Block::from_record(id, &record).map_err(|error| wrong(error.to_string()))?;
     Ok(Stored { version: got.metadata.version(), identity: got.metadata.identity(), object })
 }
 
 /// The index that was asked for.
 pub(super) fn index(cluster: ClusterId, space: &Space, got: Got<IPSpaceSpec>) -> Result<Stored<Index>, ReadError> {
-    let name = names::of_space(space);
-    let wrong = |reason: String| unsound(Resource::Spaces, &name, reason);
+    let name = &got.metadata.name;
+    let wrong = |reason: String| unsound(Resource::Spaces, name, reason);
     let claimed = got.spec.space().map_err(wrong)?;
-    if claimed != *space {
+    if claimed != *space || *name != names::of_space(space) {
         return Err(wrong(format!("it says to be the index of {claimed}, which has another name")));
     }
-    let record = record(cluster, Resource::Spaces, &name, &got.spec.data)?;
+    let record = record(cluster, Resource::Spaces, name, &got.spec.data)?;
     let object = Index::from_record(space, &record).map_err(|error| wrong(error.to_string()))?;
     Ok(Stored { version: got.metadata.version(), identity: got.metadata.identity(), object })
 }
