@@ -246,7 +246,7 @@ fn what_can_be_read_of_a_damaged_ledger_is_told_and_saved() {
     let restored = folder.path().join("restored");
     let output = run(&restored, &["import", file]);
     assert_eq!((output.status.code(), output.stdout.starts_with(b"2 added")), (Some(0), true), "{output:?}");
-    assert!(String::from_utf8(output.stderr).unwrap().contains("1 rows of the ledger could not be read"));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("1 rows or blocks could not be read"));
 }
 
 #[test]

@@ -35,7 +35,11 @@ pub const VARIABLES: &[Variable] = &[
         name: STATE_HOME,
         meaning: "folder of a user's state; the ledger of commands is in `whereabouts` below",
     },
-    Variable { name: KUBECONFIG, meaning: "kubeconfig of the commands `repair` and `migrate`, without --kubeconfig" },
+    Variable {
+        name: KUBECONFIG,
+        meaning: "kubeconfig of `repair` and `migrate` without --kubeconfig, and, where this host has no ledger of its own, \
+                  of the commands that look at addresses or release them",
+    },
     Variable { name: HOME, meaning: "folder of a user; without XDG_STATE_HOME the state is in .local/state below" },
 ];
 

@@ -47,14 +47,20 @@ fn owner_json(owner: &Owner) -> Value {
     }
 }
 
-/// A lease as a line for people.
-pub(super) fn lease_line(Holding { space, address, lease }: &Holding) -> String {
+/// A lease as a line for people who look at a ledger of the node `here`, or at a cluster's.
+pub(super) fn lease_line(Holding { space, address, lease }: &Holding, here: &str) -> String {
     let network = match (space.network().is_unnamed(), space.private_cidr()) {
         (true, None) => String::new(),
         (false, None) => format!("  network {}", space.network()),
         (_, Some(cidr)) => format!("  network {}, private {cidr}", space.network()),
     };
-    format!("{address:<15}  {}  since {}  {lease}{network}\n", lease.state, rfc3339(lease.since))
+    let node = node_unless(lease, here);
+    format!("{address:<15}  {}  since {}  {lease}{node}{network}\n", lease.state, rfc3339(lease.since))
+}
+
+/// On which node a lease is, where that is not understood.
+pub(super) fn node_unless(lease: &Lease, here: &str) -> String {
+    if lease.node.is_empty() || *lease.node == *here { String::new() } else { format!("  on node {}", lease.node) }
 }
 
 /// A range that was typed: its network and its ends.

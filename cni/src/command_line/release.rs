@@ -3,12 +3,12 @@
 use std::fmt;
 
 use serde_json::json;
-use whereabouts_engine::{Address, Attachment, Create, Lease, Ledger, Release as Request};
+use whereabouts_engine::{Access, Address, Attachment, Lease, Ledger, Release as Request};
 
 use super::exit::{Exit, Failure};
 use super::leases::{lease_json, network_of};
 use super::output::Output;
-use super::settings::Settings;
+use super::settings::{Settings, Source};
 use super::typed::Release;
 
 /// What was named.
@@ -32,15 +32,15 @@ pub(super) fn release(typed: &Release, settings: &Settings, output: &Output) -> 
         }
         Ok(requests)
     };
-    let answers = if settings.is_of_cluster() {
-        if named.iter().any(|named| !matches!(named, Named::Address(_))) {
+    let answers = match settings.source(Access::Write, output)? {
+        Source::Host(ledger) => ledger.release(&of_ledger(&ledger)?)?,
+        Source::Cluster(_) if named.iter().any(|named| !matches!(named, Named::Address(_))) => {
             return Err(Failure::usage("in a cluster, name addresses: what else is held is known to its node alone"));
         }
-        let requests = of_ledger(&settings.read(output)?)?;
-        settings.cluster()?.release(&requests)?
-    } else {
-        let ledger = settings.open(Create::Never)?;
-        ledger.release(&of_ledger(&ledger)?)?
+        Source::Cluster(host) => {
+            let requests = of_ledger(&settings.read_cluster(&host, output)?)?;
+            host.release(&requests)?
+        }
     };
 
     let mut freed = Vec::new();

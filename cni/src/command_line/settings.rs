@@ -1,10 +1,10 @@
-//! Which ledger a person works on.
+//! Which ledger, or which cluster, a person works on.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use whereabouts_engine::{Access, Create, HostFacts, Ledger, OpenOptions, Survey};
+use whereabouts_engine::{Access, Create, HostFacts, Ledger, LedgerError, LedgerFileError, OpenOptions, Survey};
 
 use super::exit::Failure;
 use super::output::Output;
@@ -17,14 +17,24 @@ use crate::stores::{ArbiterError, kubernetes_ledger_path};
 /// How long a person waits for others who use the ledger.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Where the addresses are that a command works on.
+pub(super) enum Source {
+    /// In the ledger of this host alone.
+    Host(Ledger),
+    /// In a cluster.
+    Cluster(Box<KubernetesHost>),
+}
+
 /// Where the ledger is.
 pub(super) struct Settings {
     data_dir: PathBuf,
+    /// Whether the folder was named on the command line.
+    is_data_dir_named: bool,
     /// The name of this node in its cluster, if somebody says.
     node: Option<String>,
     /// The cluster that the command works on, if it does.
     kubeconfig: Option<PathBuf>,
-    /// The cluster that those commands work on which work on nothing else.
+    /// The cluster of the environment.
     usual_kubeconfig: Option<PathBuf>,
     n_unreadable: Cell<usize>,
 }
@@ -36,12 +46,14 @@ impl Settings {
         let surroundings = environment.surroundings();
         // Where the plugin finds it: in the environment, or beside the flat file.
         let node = surroundings.node_name();
+        let is_data_dir_named = named.is_some();
         let named = named.or(surroundings.data_dir);
         let data_dir = named.unwrap_or_else(|| match environment.state_folder() {
             Some(state) if !rustix::process::geteuid().is_root() => state.join("whereabouts"),
             _ => PathBuf::from(DEFAULT_DATA_DIR),
         });
-        Self { data_dir, node, kubeconfig, usual_kubeconfig: environment.kubeconfig(), n_unreadable: Cell::new(0) }
+        let (usual_kubeconfig, n_unreadable) = (environment.kubeconfig(), Cell::new(0));
+        Self { data_dir, is_data_dir_named, node, kubeconfig, usual_kubeconfig, n_unreadable }
     }
 
     pub(super) fn data_dir(&self) -> &Path {
@@ -56,26 +68,47 @@ impl Settings {
                 kubeconfig.display()
             )));
         }
-        self.open_as(Access::Write, create)
+        Ok(self.open_as(Access::Write, create)?)
+    }
+
+    /// The cluster that was named; else the ledger of this host. Where there has never been one, it is the cluster of the
+    /// environment, unless a folder was named to look into; else the one that the plugin on this host works with.
+    pub(super) fn source(&self, access: Access, output: &Output) -> Result<Source, Failure> {
+        if self.kubeconfig.is_some() {
+            return Ok(Source::Cluster(Box::new(self.cluster()?)));
+        }
+        let missing = match self.open_as(access, Create::Never) {
+            Err(LedgerError::File(error @ LedgerFileError::Missing { .. })) => error,
+            opened => return Ok(Source::Host(opened?)),
+        };
+        let known = if self.is_data_dir_named { self.cluster_of_plugin() } else { self.usual_cluster() };
+        let Some(kubeconfig) = known? else { return Err(LedgerError::File(missing).into()) };
+        let (ledger, kubeconfig_path) = (ledger_path(&self.data_dir), kubeconfig.display());
+        output.note(format_args!("there is no {}: this is about the cluster of {kubeconfig_path}", ledger.display()));
+        Ok(Source::Cluster(Box::new(self.member(&kubeconfig)?)))
     }
 
     /// What is to be read: the ledger of this host, which must be there, or what the cluster holds. What of that cannot be
     /// read is told, and then the command does not end as a success.
     pub(super) fn read(&self, output: &Output) -> Result<Ledger, Failure> {
-        if self.kubeconfig.is_none() {
-            return self.open_as(Access::Read, Create::Never);
+        match self.source(Access::Read, output)? {
+            Source::Host(ledger) => Ok(ledger),
+            Source::Cluster(host) => self.read_cluster(&host, output),
         }
-        let Survey { ledger, unreadable, .. } = self.cluster()?.survey()?;
+    }
+
+    /// What a cluster holds, as [`Settings::read`] has it.
+    pub(super) fn read_cluster(&self, host: &KubernetesHost, output: &Output) -> Result<Ledger, Failure> {
+        let Survey { ledger, unreadable, missing, .. } = host.survey()?;
         for error in &unreadable {
             output.error(&format!("stepped over what cannot be read: {error}"));
         }
-        self.n_unreadable.set(unreadable.len());
+        for block in &missing {
+            let cure = "run `whereabouts repair` on every node";
+            output.error(&format!("the block {block} is gone, and who holds its addresses is not known: {cure}"));
+        }
+        self.n_unreadable.set(unreadable.len() + missing.len());
         Ok(ledger)
-    }
-
-    /// Whether the command works on a cluster.
-    pub(super) fn is_of_cluster(&self) -> bool {
-        self.kubeconfig.is_some()
     }
 
     /// How many objects of the cluster could not be read.
@@ -101,14 +134,27 @@ impl Settings {
     /// The kubeconfig that was named, on the command line or in the environment, else the one that the ledger of this host
     /// knows.
     pub(super) fn known_kubeconfig(&self) -> Result<PathBuf, Failure> {
-        if let Some(named) = self.kubeconfig.as_ref().or(self.usual_kubeconfig.as_ref()) {
-            return Ok(named.clone());
-        }
-        let path = kubernetes_ledger_path(&self.data_dir);
-        let known = if path.exists() { self.member(Path::new(""))?.known_kubeconfig()? } else { None };
+        let known = match &self.kubeconfig {
+            Some(named) => Some(named.clone()),
+            None => self.usual_cluster()?,
+        };
         known.ok_or_else(|| {
+            let path = kubernetes_ledger_path(&self.data_dir);
             Failure::usage(format_args!("{} knows no cluster; name its kubeconfig with --kubeconfig", path.display()))
         })
+    }
+
+    fn usual_cluster(&self) -> Result<Option<PathBuf>, Failure> {
+        match &self.usual_kubeconfig {
+            Some(usual) => Ok(Some(usual.clone())),
+            None => self.cluster_of_plugin(),
+        }
+    }
+
+    /// The kubeconfig that the plugin on this host worked with last.
+    fn cluster_of_plugin(&self) -> Result<Option<PathBuf>, Failure> {
+        let path = kubernetes_ledger_path(&self.data_dir);
+        Ok(if path.exists() { self.member(Path::new(""))?.known_kubeconfig()? } else { None })
     }
 
     /// A host of a cluster that holds nothing itself, with a ledger of its own in a folder: with the kubeconfig that was
@@ -120,9 +166,9 @@ impl Settings {
         Ok(KubernetesHost::open(options, facts, &kubeconfig, patience, SILENCE)?)
     }
 
-    fn open_as(&self, access: Access, create: Create) -> Result<Ledger, Failure> {
+    fn open_as(&self, access: Access, create: Create) -> Result<Ledger, LedgerError> {
         let mut options = OpenOptions::new(ledger_path(&self.data_dir));
         (options.access, options.create, options.wait) = (access, create, PATIENCE);
-        Ok(Ledger::open(&options, facts(Caller::Person))?)
+        Ledger::open(&options, facts(Caller::Person))
     }
 }

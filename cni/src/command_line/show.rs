@@ -90,7 +90,7 @@ fn leases(ledger: Ledger, asked: &Holdings, output: &Output) -> Result<Exit, Fai
     let mut answered = Ok(());
     let damage = ledger.each_readable_holding(asked, |holding| {
         let json = || lease_json(&holding.space, holding.address, &holding.lease);
-        answered = output.answer(json, || lease_line(&holding));
+        answered = output.answer(json, || lease_line(&holding, &ledger.facts().node));
     });
     drop(ledger);
     answered?;

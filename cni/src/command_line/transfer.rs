@@ -95,7 +95,7 @@ pub(super) fn import(typed: &Import, settings: &Settings, output: &Output) -> Re
     }
     if backup.n_damaged > 0 {
         output.warn(format_args!(
-            "{} rows of the ledger could not be read when {name} was exported: who held addresses in them is not known, \
+            "{} rows or blocks could not be read when {name} was exported: who held addresses in them is not known, \
              and they will be given out again; end the containers and names that are missing here first",
             backup.n_damaged
         ));

@@ -19,7 +19,8 @@ pub(super) struct Typed {
     /// The folder of the ledger [env: WHEREABOUTS_DATA_DIR]
     #[arg(long, global = true, value_name = "FOLDER")]
     pub(super) data_dir: Option<PathBuf>,
-    /// Work on this Kubernetes cluster and not on the ledger of this host: show, who, release, verify, export, repair, migrate
+    /// Work on this Kubernetes cluster and not on the ledger of this host: show, who, release, verify, export, repair,
+    /// migrate. Without it, a host that has no ledger of its own goes by KUBECONFIG, else by what its plugin works with
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) kubeconfig: Option<PathBuf>,
     /// Answer in JSON

@@ -1,18 +1,18 @@
 //! `verify`: walk through the whole ledger and say what disagrees.
 
 use serde_json::json;
+use whereabouts_engine::Access;
 
 use super::exit::{Exit, Failure};
 use super::output::Output;
-use super::settings::Settings;
+use super::settings::{Settings, Source};
 
 pub(super) fn verify(settings: &Settings, output: &Output) -> Result<Exit, Failure> {
+    let source = settings.source(Access::Read, output)?;
     let progress = output.progress("verifying", None);
-    let verified = if settings.is_of_cluster() {
-        settings.cluster()?.verify()?
-    } else {
-        let mut ledger = settings.read(output)?;
-        ledger.verify()?
+    let verified = match source {
+        Source::Host(mut ledger) => ledger.verify()?,
+        Source::Cluster(host) => host.verify()?,
     };
     progress.finish_and_clear();
     let disagreements: Vec<String> = verified.disagreements.iter().map(ToString::to_string).collect();

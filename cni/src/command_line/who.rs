@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::exit::{Exit, Failure};
-use super::leases::{lease_json, lease_line};
+use super::leases::{lease_json, lease_line, node_unless};
 use super::output::Output;
 use super::settings::Settings;
 use super::typed::Who;
@@ -21,6 +21,7 @@ pub(super) fn who(typed: &Who, settings: &Settings, output: &Output) -> Result<E
     let at = at.transpose()?;
     let address = typed.address.into();
     let ledger = settings.read(output)?;
+    let here = &*ledger.facts().node;
     let mut n_found = 0;
     for past in ledger.history(address)? {
         let (since, until) = (past.lease.since, past.until);
@@ -36,7 +37,10 @@ pub(super) fn who(typed: &Who, settings: &Settings, output: &Output) -> Result<E
                 }
                 json
             },
-            || format!("{address}  from {} to {}  {}\n", rfc3339(since), rfc3339(until), past.lease),
+            || {
+                let node = node_unless(&past.lease, here);
+                format!("{address}  from {} to {}  {}{node}\n", rfc3339(since), rfc3339(until), past.lease)
+            },
         )?;
     }
     for holding in ledger.who(address)? {
@@ -44,7 +48,7 @@ pub(super) fn who(typed: &Who, settings: &Settings, output: &Output) -> Result<E
             continue;
         }
         n_found += 1;
-        output.answer(|| lease_json(&holding.space, address, &holding.lease), || lease_line(&holding))?;
+        output.answer(|| lease_json(&holding.space, address, &holding.lease), || lease_line(&holding, here))?;
     }
     if n_found == 0 {
         let when = if at.is_some() { "held it then" } else { "holds or held it" };
