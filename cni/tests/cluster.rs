@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::{at_once, skip};
-use whereabouts_testbed::{ControlPlane, Fault, Rule};
+use whereabouts_testbed::{ControlPlane, Fault, Rule, SimulatedNode};
 
 use cluster::{BLOCKS, Node, PATIENCE, SPACES, Truth, assert_held, fails, held, objects, only_block, wait_until};
 
@@ -114,6 +114,47 @@ fn gc_frees_what_the_runtime_of_its_node_no_longer_lists() {
     std::fs::remove_file(one.simulated.data_dir.join("kubernetes.redb")).unwrap();
     one.gc(&one.config(keys), &[]).ok();
     assert_held(control_plane, network, &[("10.3.0.4", "d")]);
+}
+
+/// A virtual machine that is copied, or a disk that is put into another one, brings a ledger along that speaks of containers
+/// which never ran there.
+#[test]
+fn a_ledger_that_came_with_a_copied_disk_is_set_aside() {
+    let test = "a_ledger_that_came_with_a_copied_disk_is_set_aside";
+    let Some(control_plane) = shared(test) else { return };
+    if !SimulatedNode::can_have_machine_id() {
+        return skip::skip(test, "nothing can be mounted over /etc/machine-id");
+    }
+    let network = "copied";
+    let (one, two) = (Node::new(control_plane, "one", network), Node::new(control_plane, "two", network));
+    let keys = json!({ "range": "10.4.0.0/24", "gc_grace": 0 });
+    for container in ["a", "b"] {
+        one.add(container, &one.config(keys.clone())).ok();
+    }
+    let copy_to = |node: &Node| {
+        let name = "kubernetes.redb";
+        std::fs::copy(one.simulated.data_dir.join(name), node.simulated.data_dir.join(name)).unwrap();
+    };
+    copy_to(&two);
+    // Its runtime knows none of the containers, and says so.
+    two.gc(&two.config(keys.clone()), &[]).ok();
+    two.del("a", &two.config(keys.clone())).ok();
+    assert_held(control_plane, network, &[("10.4.0.1", "a"), ("10.4.0.2", "b")]);
+    assert_eq!(two.add("c", &two.config(keys.clone())).address(), "10.4.0.3/24");
+    let files = std::fs::read_dir(&two.simulated.data_dir).unwrap();
+    let aside = files.filter(|file| {
+        file.as_ref().unwrap().file_name().to_string_lossy().starts_with("kubernetes.redb.of-another-machine-")
+    });
+    assert_eq!(aside.count(), 1, "nothing is lost");
+
+    // A new machine that has the node's name takes over what is of that name, from the cluster and not from the disk.
+    let again = Node::new(control_plane, "one", network);
+    copy_to(&again);
+    one.del("b", &one.config(keys.clone())).ok();
+    one.add("d", &one.config(keys.clone())).ok();
+    again.del("a", &again.config(keys.clone())).ok();
+    again.gc(&again.config(keys), &["d"]).ok();
+    assert_held(control_plane, network, &[("10.4.0.2", "d"), ("10.4.0.3", "c")]);
 }
 
 #[test]

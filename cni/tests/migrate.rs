@@ -215,7 +215,7 @@ subjects: [{{ kind: ServiceAccount, name: go-plugin, namespace: {namespace} }}]
     fn node(&self, name: &str) -> Node {
         let url = self.control_plane.url();
         let simulated = SimulatedNode::new(self.control_plane, name, (self.namespace, "whereabouts"), &url);
-        Node { plugin: Plugin::new(&simulated.data_dir), simulated }
+        Node { plugin: Plugin::new(&simulated.data_dir).launched_by(simulated.launcher()), simulated }
     }
 }
 
@@ -841,8 +841,9 @@ fn there_and_back_again() {
     ));
     let token = cluster.control_plane.admin_token();
     let admin = cluster.control_plane.kubeconfig("admin-back", token, cluster.namespace, &cluster.control_plane.url());
-    let repaired = Command::new(env!("CARGO_BIN_EXE_whereabouts"))
-        .env_clear()
+    let repaired = one
+        .plugin
+        .command()
         .envs(one.simulated.env())
         .args(["repair", "--open", "--lost", "node-1", "--lost", "node-2", "--kubeconfig"])
         .arg(admin)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use flate2::Compression;
@@ -86,7 +86,7 @@ impl Node {
         let name = format!("{name}.{network}");
         let proxy = FaultProxy::before(control_plane).expect("a loopback port");
         let simulated = SimulatedNode::new(control_plane, &name, account, proxy.url());
-        let plugin = Plugin::new(&simulated.data_dir);
+        let plugin = Plugin::new(&simulated.data_dir).launched_by(simulated.launcher());
         Self { plugin, simulated, proxy, network: network.to_owned() }
     }
 
@@ -148,12 +148,7 @@ impl Node {
 
     /// The program as a person calls it on this node.
     pub fn command(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_whereabouts"))
-            .env_clear()
-            .envs(self.simulated.env())
-            .args(arguments)
-            .output()
-            .expect("the program starts")
+        self.plugin.command().envs(self.simulated.env()).args(arguments).output().expect("the program starts")
     }
 
     /// `repair` without `--open`, which must succeed: it puts back what this node holds. What it says.

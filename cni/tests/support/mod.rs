@@ -34,6 +34,8 @@ pub const CNI_VERSION: &str = "1.1.0";
 /// The plugin with a ledger of its own.
 #[derive(Debug, Clone)]
 pub struct Plugin {
+    /// What goes before the program.
+    launcher: Vec<OsString>,
     program: PathBuf,
     data_dir: PathBuf,
 }
@@ -41,6 +43,7 @@ pub struct Plugin {
 /// One call that has not started yet: what the runtime would set, to be changed before [`Call::run`].
 #[derive(Debug)]
 pub struct Call {
+    launcher: Vec<OsString>,
     program: PathBuf,
     environment: Vec<(OsString, OsString)>,
     stdin: Vec<u8>,
@@ -71,7 +74,18 @@ pub struct Answer {
 impl Plugin {
     /// The binary under test, with its ledger in `data_dir`.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self { program: env!("CARGO_BIN_EXE_whereabouts").into(), data_dir: data_dir.into() }
+        let program = env!("CARGO_BIN_EXE_whereabouts").into();
+        Self { launcher: Vec::new(), program, data_dir: data_dir.into() }
+    }
+
+    /// The same, called through a program that ends as it, with arguments before it.
+    pub fn launched_by(self, launcher: Vec<OsString>) -> Self {
+        Self { launcher, ..self }
+    }
+
+    /// The program as a person calls it where the plugin is, with an empty environment.
+    pub fn command(&self) -> Command {
+        command(&self.launcher, &self.program)
     }
 
     /// Where the ledger is.
@@ -132,7 +146,8 @@ impl Plugin {
 
     /// A call of a verb that names no attachment: GC, STATUS, VERSION.
     pub fn verb(&self, verb: &str) -> Call {
-        Call { program: self.program.clone(), environment: Vec::new(), stdin: Vec::new() }
+        let (launcher, program) = (self.launcher.clone(), self.program.clone());
+        Call { launcher, program, environment: Vec::new(), stdin: Vec::new() }
             .env("CNI_COMMAND", verb)
             .env("CNI_PATH", self.program.parent().expect("a program lies in a folder"))
     }
@@ -188,8 +203,7 @@ impl Call {
 
     /// Starts the process; it waits for its configuration.
     pub fn start(self) -> Running {
-        let child = Command::new(&self.program)
-            .env_clear()
+        let child = command(&self.launcher, &self.program)
             .envs(self.environment)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -198,6 +212,20 @@ impl Call {
             .unwrap_or_else(|error| panic!("{} does not start: {error}", self.program.display()));
         Running { child, stdin: self.stdin }
     }
+}
+
+/// A program behind what launches it, with an empty environment.
+fn command(launcher: &[OsString], program: &Path) -> Command {
+    let mut command = match launcher.split_first() {
+        Some((first, rest)) => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
+        }
+        None => Command::new(program),
+    };
+    command.env_clear();
+    command
 }
 
 /// Runs all calls at the same time: every process is up and waits before the first one gets its configuration.
