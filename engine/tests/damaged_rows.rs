@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use whereabouts_engine::{
     Allocate, AllocateError, Attachment, BootId, Check, Collect, Disagreement, HostFacts, Ledger, Network, OpenOptions,
-    Owner, Pod, Pool, Release, ReleaseError, RepairError, Sharing, Spool, View, ViewSpec, Want, spool_release,
+    Owner, Pod, Pool, Release, ReleaseError, Released, RepairError, Sharing, Spool, View, ViewSpec, Want,
+    spool_release,
 };
 
 const BLUE: &str = "10.0.0.0/24";
@@ -147,17 +148,58 @@ fn a_damaged_block_keeps_its_own_addresses_and_no_others() {
     assert_eq!(kept(0), ["10.0.0.1"]);
     assert_eq!(answers[1].as_ref().unwrap().freed.len(), 1);
     assert_eq!(kept(2), ["10.0.0.2"]);
-    // What could be freed is free, and what could not still is its attachment's, for the next one to try.
-    assert_eq!(held(&ledger, "in-blue"), ["10.0.0.1"]);
-    assert_eq!(held(&ledger, "in-both"), ["10.0.0.2"]);
+    // What could be freed is free. Nobody will ask for the rest again, so the repair frees it.
+    assert_eq!(ledger.release(&[release("in-blue")]).unwrap(), [Ok(Released::default())]);
     drop(ledger);
     assert_eq!(host.add("next", Owner::Container, &[RED]).unwrap(), ["10.0.1.1"]);
+    host.open().repair().unwrap();
+    assert_eq!(host.verify(), []);
+    assert_eq!(host.add("one", Owner::Container, &[BLUE]).unwrap(), ["10.0.0.1"]);
+    assert_eq!(host.add("two", Owner::Container, &[BLUE]).unwrap(), ["10.0.0.2"]);
+}
+
+/// DEL succeeds, and its runtime does not ask again: what could not be read then is free once it can be.
+#[test]
+fn what_was_to_be_released_while_it_could_not_be_read_is_freed_by_the_repair() {
+    for (table, part, container) in [
+        ("attachments", &b"in-blue"[..], "in-blue"),
+        ("attachments", b"in-both", "in-both"),
+        ("blocks", &block(0), "in-both"),
+    ] {
+        for is_spooled in [false, true] {
+            let host = host_with_three();
+            let before =
+                if is_spooled { Some(spool_release(&host.path, &host.facts(), container, "eth0", None)) } else { None };
+            host.damage(table, part);
+            if before.is_none() {
+                assert!(host.open().release(&[release(container)]).unwrap()[0].is_err());
+                assert!(host.open().release(&[release("in-red")]).unwrap()[0].is_ok());
+            }
+            let repaired = host.open().repair().unwrap();
+            let freed: Vec<String> = repaired.freed.iter().map(ToString::to_string).collect();
+            let expected: &[&str] = match (table, container) {
+                (_, "in-blue") => &["10.0.0.1"],
+                ("attachments", _) => &["10.0.0.2", "10.0.1.2"],
+                // The block is put together again without it.
+                _ => &[],
+            };
+            assert_eq!(freed, expected, "{table} {container} {is_spooled}");
+            assert_eq!(host.verify(), [], "{table} {container} {is_spooled}");
+            assert_eq!(held(&host.open(), container), [""; 0], "{table} {container} {is_spooled}");
+            let others = ["in-blue", "in-both"].into_iter().filter(|other| *other != container);
+            for other in others {
+                assert!(!held(&host.open(), other).is_empty(), "{other} is nobody's to free");
+            }
+            assert_eq!(host.open().repair().unwrap(), whereabouts_engine::Repaired::default(), "it is done once");
+        }
+    }
 }
 
 #[test]
 fn gc_frees_what_it_can_read_and_tells_the_rest() {
     for (table, part, n_told, left) in [
-        ("blocks", &block(0)[..], 2, vec!["in-blue", "in-both"]),
+        // Nobody will list them again: the repair frees them.
+        ("blocks", &block(0)[..], 2, vec![]),
         ("attachments", b"in-blue", 1, vec!["in-blue"]),
         ("owners", b"web", 0, vec![]),
     ] {
@@ -222,10 +264,10 @@ fn a_spooled_release_that_fails_keeps_nobody_from_the_ledger() {
     spool("in-red");
     host.damage("blocks", &block(0));
     host.damage("attachments", b"in-both");
-    // Opening it carries out what can be, and the others are asked for no second time.
+    // Opening it carries out what can be, and leaves the others to a repair.
     assert_eq!(host.add("next", Owner::Container, &[RED]).unwrap(), ["10.0.1.1"]);
     assert_eq!(Spool::peek(&host.path).unwrap().records.len(), 0);
-    assert_eq!(held(&host.open(), "in-blue"), ["10.0.0.1"]);
+    assert_eq!(held(&host.open(), "in-blue"), [""; 0]);
 }
 
 // === repair ===
@@ -279,6 +321,50 @@ fn any_other_row_is_mended_from_the_blocks() {
             assert_eq!(again, whereabouts_engine::Repaired::default(), "{table}: a sound ledger stays as it is");
         }
     }
+}
+
+#[test]
+fn a_damaged_row_of_the_ledger_itself_is_mended_too() {
+    for part in [&b"host"[..], b"identity", b"sharing/"] {
+        let mut host = host_with_three();
+        host.damage("meta", part);
+        assert!(!host.verify().is_empty(), "verify overlooks it");
+        let repaired = host.open().repair().unwrap();
+        assert!(repaired.n_rows > 0, "{repaired:?}");
+        assert_eq!(host.verify(), []);
+        // Everybody has what he had, for as long as the boot lasts.
+        assert_eq!(host.add("in-both", pod("web"), &[BLUE, RED]).unwrap(), ["10.0.0.2", "10.0.1.2"]);
+        assert_eq!(host.add("next", Owner::Container, &[BLUE]).unwrap(), ["10.0.0.3"]);
+        host.boot = 2;
+        assert_eq!(host.add("c5", Owner::Container, &[BLUE]).unwrap(), ["10.0.0.1"], "the earlier boot is over");
+    }
+    // Between the damage and the repair there was another boot.
+    let mut host = host_with_three();
+    for at in 0..252 {
+        host.add(&format!("c{at}"), Owner::Container, &[BLUE]).unwrap();
+    }
+    assert!(matches!(host.add("one-more", Owner::Container, &[BLUE]), Err(AllocateError::RangeFull { .. })));
+    host.damage("meta", b"host");
+    host.boot = 2;
+    host.open().repair().unwrap();
+    assert_eq!(host.add("c6", Owner::Container, &[BLUE]).unwrap(), ["10.0.0.1"]);
+}
+
+#[test]
+fn a_damaged_row_of_the_history_hides_no_other() {
+    let host = host_with_three();
+    let ledger = host.open();
+    ledger.release(&[release("in-blue")]).unwrap();
+    ledger.release(&[release("in-red")]).unwrap();
+    drop(ledger);
+    host.damage("history", &block(0));
+    let ledger = host.open();
+    let past = |address: &str| ledger.history(address.parse().unwrap()).unwrap().len();
+    assert_eq!((past("10.0.0.1"), past("10.0.1.1")), (0, 1));
+    drop(ledger);
+    assert!(!host.verify().is_empty());
+    host.open().repair().unwrap();
+    assert_eq!(host.verify(), []);
 }
 
 /// Nobody can tell whether the attachment holds an address in the block: it might be given to another.

@@ -14,17 +14,21 @@ pub(super) fn repair_local(settings: &Settings, output: &Output) -> Result<Exit,
     })?;
     let blocks: Vec<String> = repaired.blocks.iter().map(ToString::to_string).collect();
     let spaces: Vec<String> = repaired.spaces.iter().map(ToString::to_string).collect();
+    let freed: Vec<String> = repaired.freed.iter().map(ToString::to_string).collect();
     output.answer(
-        || json!({ "blocks": blocks, "spaces": spaces, "rows": repaired.n_rows }),
+        || json!({ "blocks": blocks, "spaces": spaces, "rows": repaired.n_rows, "freed": freed }),
         || {
             let blocks: String =
                 blocks.iter().map(|id| format!("block {id} holds what the attachments say\n")).collect();
             let spaces: String = spaces.iter().map(|space| format!("the index of {space} fits its blocks\n")).collect();
-            match (repaired.n_rows, blocks.is_empty() && spaces.is_empty()) {
-                (0, true) => "there was nothing to repair\n".to_owned(),
-                (0, false) => format!("{blocks}{spaces}"),
-                (n_rows, _) => format!("{blocks}{spaces}{n_rows} other rows mended or taken away\n"),
-            }
+            let rows = match repaired.n_rows {
+                0 => String::new(),
+                n_rows => format!("{n_rows} other rows mended or taken away\n"),
+            };
+            let freed: String =
+                freed.iter().map(|address| format!("{address} is free, as an earlier call had wanted\n")).collect();
+            let all = format!("{blocks}{spaces}{rows}{freed}");
+            if all.is_empty() { "there was nothing to repair\n".to_owned() } else { all }
         },
     )?;
     Ok(Exit::Success)

@@ -228,7 +228,11 @@ impl<R: Rows> Tables<R> {
         from: u64,
         mut visit: impl FnMut(Past) -> Result<ControlFlow<()>, StorageError>,
     ) -> Result<(), StorageError> {
-        self.0.scan(Table::History, &from.to_be_bytes(), &mut |key, record| visit(decode(Table::History, key, record)?))
+        self.0.scan(Table::History, &from.to_be_bytes(), &mut |key, record| match decode(Table::History, key, record) {
+            Ok(past) => visit(past),
+            // It is of one address, and which is not known; `verify` tells it.
+            Err(_) => Ok(ControlFlow::Continue(())),
+        })
     }
 }
 
@@ -236,6 +240,19 @@ impl<R: RowsMut> Tables<R> {
     fn put<T: Record>(&mut self, table: Table, key: &[u8], value: &T) -> Result<(), StorageError> {
         let record = value.encode(key).map_err(|source| StorageError::damaged(table, key, source))?;
         self.0.put(table, key, &record)
+    }
+
+    /// Forgets which boot leases die with. The next runtime's call says it anew; the marks of the indexes are cleared, as
+    /// after any boot that may be over.
+    pub(crate) fn forget_host(&mut self) -> Result<(), StorageError> {
+        for space in self.spaces()? {
+            if let Ok(Some(mut index)) = self.index(&space)
+                && index.clear_marks()
+            {
+                self.set_index(&space, &index)?;
+            }
+        }
+        self.delete(Table::Meta, HOST)
     }
 
     /// Takes a row away that cannot be read.

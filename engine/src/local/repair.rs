@@ -9,12 +9,12 @@ use std::ops::ControlFlow;
 use ipnet::IpNet;
 
 use super::{Ledger, LedgerError};
-use crate::address::Family;
+use crate::address::{Address, Family};
 use crate::block::Block;
 use crate::codec::{OwnerAddress, OwnerRow, Record};
 use crate::host::HostFacts;
 use crate::index::Index;
-use crate::intent::{AttachmentRow, HeldAddress, Past};
+use crate::intent::{AttachmentRow, HeldAddress, Intent, Past};
 use crate::interval::Range;
 use crate::lease::{Attachment, BootId, Lease, LeaseState, OperationId, Owner};
 use crate::ledger::{Journal, Rows, RowsMut, StorageError, Table, Tables, keys};
@@ -31,6 +31,8 @@ pub struct Repaired {
     pub spaces: Vec<Space>,
     /// How many other rows were mended or, where they said nothing any more, taken away.
     pub n_rows: usize,
+    /// What is free now, because it was to be released while it could not be read.
+    pub freed: Vec<Address>,
 }
 
 /// Why nothing was repaired.
@@ -72,19 +74,32 @@ struct Remains {
 impl Ledger {
     /// Puts together again what cannot be read, and opens what is frozen, in one commit. A sound ledger stays as it is.
     ///
+    /// Where it cannot be read which boot leases die with, that is forgotten first, in a commit of its own.
+    ///
     /// # Errors
     /// [`RepairError`]; then nothing was changed.
     pub fn repair(&self) -> Result<Repaired, RepairError> {
+        let is_host_unknown = self.read(|tables| Ok(tables.host().is_err_and(|error| error.is_of_one_row())))?;
+        if is_host_unknown {
+            self.write_rows(|tables| tables.forget_host())?;
+        }
         let repaired = self.change(async |host| {
-            host.journal.record(|tables| {
+            let repaired = host.journal.record(|tables| {
                 let mut remains = Remains::read(tables)?;
                 if let Some(unknown) = remains.unknown() {
                     return Ok(Err(unknown));
                 }
                 remains.restore_lost(&self.facts, host.boot, host.environment.now());
-                let recorded = host.environment.boot_clock();
-                Ok(Ok(remains.write(tables, host.boot, recorded)?))
-            })
+                Ok(Ok(remains.write(tables, host.boot)?))
+            })?;
+            match repaired {
+                Ok(mut repaired) => {
+                    repaired.n_rows += usize::from(is_host_unknown);
+                    repaired.freed = host.release_left_to_repair().await?;
+                    Ok(Ok(repaired))
+                }
+                Err(unknown) => Ok(Err(unknown)),
+            }
         });
         repaired.map_err(RepairError::Ledger)?
     }
@@ -95,6 +110,13 @@ impl Ledger {
 impl Remains {
     fn read<R: Rows>(tables: &Tables<R>) -> Result<Self, StorageError> {
         let mut unreadable = BTreeSet::new();
+        tables.rows().scan(Table::Meta, &[], &mut |key, record| {
+            // How a pool is used follows from its leases when it is used next.
+            if Tables::<R>::check_meta(key, record).is_err() {
+                unreadable.insert((Table::Meta, key.to_vec()));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
         let mut blocks = BTreeMap::new();
         let mut lost = BTreeMap::new();
         each::<Block, R>(tables, Table::Blocks, |key, block| match (keys::to_block(key), block) {
@@ -129,6 +151,11 @@ impl Remains {
                 unreadable.insert((Table::History, key.to_vec()));
             }
         })?;
+        each::<Intent, R>(tables, Table::Intents, |key, intent| {
+            if intent.is_none() {
+                unreadable.insert((Table::Intents, key.to_vec()));
+            }
+        })?;
         let pools = tables.pools()?;
         Ok(Self { blocks, lost, indexes, attachments, owners, pools, unreadable })
     }
@@ -146,7 +173,7 @@ impl Remains {
         for (key, row) in &self.owners {
             let Some((space, owner)) = keys::to_owner(key) else { continue };
             for known in &row.addresses {
-                let address = crate::Address::new(space.family(), known.address);
+                let address = Address::new(space.family(), known.address);
                 if let Some((block, address)) = address.and_then(|address| Some((space.block_of(address)?, address))) {
                     owners.insert((block, Offset::of(address), known.operation), owner.clone());
                 }
@@ -192,7 +219,7 @@ impl Remains {
         has_it.max_by_key(IpNet::prefix_len).unwrap_or_else(|| of_block().unwrap_or_else(|_| address.to_ip().into()))
     }
 
-    fn write<R: RowsMut>(self, tables: &mut Tables<R>, boot: BootId, recorded: u64) -> Result<Repaired, StorageError> {
+    fn write<R: RowsMut>(self, tables: &mut Tables<R>, boot: BootId) -> Result<Repaired, StorageError> {
         let Self { mut blocks, lost, mut indexes, attachments, owners, unreadable, .. } = self;
         let mut repaired = Repaired { n_rows: unreadable.len(), ..Repaired::default() };
         for (table, key) in &unreadable {
@@ -251,24 +278,37 @@ impl Remains {
             places.retain(|place| !before.iter().any(|known| known == place));
             if !places.is_empty() || row.is_none() {
                 let boot = row.map_or(boot, |row| row.boot);
-                let recorded = row.map_or(recorded, |row| row.recorded);
+                // When it was is not known, but before its row was damaged.
+                let recorded = row.map_or(0, |row| row.recorded);
                 let held = before.into_iter().chain(places).collect();
                 tables.set_attachment(&attachment, &AttachmentRow { store: "".into(), boot, recorded, held })?;
                 repaired.n_rows +=
                     usize::from(!unreadable.contains(&(Table::Attachments, keys::attachment(&attachment))));
             }
         }
+        for key in owners.keys() {
+            of_owners.entry(key.clone()).or_default();
+        }
         for (key, places) in of_owners {
             let before = owners.get(&key).cloned().unwrap_or_default();
-            let missing: Vec<OwnerAddress> =
-                places.into_iter().filter(|place| !before.addresses.contains(place)).collect();
-            if !missing.is_empty() {
-                let mut addresses = before.addresses;
-                addresses.retain(|known| missing.iter().all(|new| new.address != known.address));
-                addresses.extend(missing);
-                tables.put_owner(&key, &OwnerRow { addresses })?;
-                repaired.n_rows += usize::from(!unreadable.contains(&(Table::Owners, key)));
+            let space = keys::to_owner(&key).map(|(space, _)| space);
+            let is_held = |known: &OwnerAddress| {
+                let address = Address::new(space.as_ref()?.family(), known.address)?;
+                let block = blocks.get(&space.as_ref()?.block_of(address)?)?;
+                Some(block.get(Offset::of(address))?.operation == known.operation)
+            };
+            let mut addresses: Vec<OwnerAddress> =
+                before.addresses.iter().copied().filter(|known| is_held(known) == Some(true)).collect();
+            addresses.retain(|known| places.iter().all(|new| new.address != known.address || new == known));
+            let missing: Vec<OwnerAddress> = places.into_iter().filter(|place| !addresses.contains(place)).collect();
+            addresses.extend(missing);
+            if addresses.is_empty() {
+                tables.delete(Table::Owners, &key)?;
+            } else if addresses != before.addresses {
+                tables.put_owner(&key, &OwnerRow { addresses: addresses.clone() })?;
             }
+            let is_counted = addresses == before.addresses || unreadable.contains(&(Table::Owners, key));
+            repaired.n_rows += usize::from(!is_counted);
         }
         Ok(repaired)
     }

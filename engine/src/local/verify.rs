@@ -57,7 +57,10 @@ pub enum Disagreement {
         listed: bool,
     },
     /// The index calls a block fuller than it is, so addresses of it are never handed out.
-    #[error("the index calls {block} fuller than it is; release one of its addresses, or restore an export")]
+    #[error(
+        "the index calls {block} fuller than it is, so that some of its addresses are not handed out; `whereabouts \
+             repair --local` mends it on one host, and so does the release of one of its addresses"
+    )]
     Mark {
         /// The block.
         block: BlockId,

@@ -7,7 +7,7 @@ use super::Host;
 use super::environment::Environment;
 use super::settle::Freed;
 use crate::address::Address;
-use crate::intent::{AttachmentRow, HeldAddress, Intent, Purpose};
+use crate::intent::{HeldAddress, Intent, Purpose};
 use crate::lease::{Attachment, Lease, OperationId};
 use crate::ledger::{Journal, Rows, RowsMut, StorageError, Tables};
 use crate::offset::Offset;
@@ -51,18 +51,18 @@ pub struct Released {
     pub ambiguous: Vec<Attachment>,
 }
 
-/// Why nothing could be freed, and nothing queued.
+/// Why something could not be freed, nor queued for a later call.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReleaseError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] ReadError),
-    /// What the attachment holds cannot be read.
+    /// What the attachment holds cannot be read. Where the ledger is the store, its repair frees it.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// Where the ledger is the store: a block of it cannot be read, so its addresses stay with their attachment. What
-    /// the request named beside them is free.
+    /// Where the ledger is the store: a block of it cannot be read. Its repair frees these addresses; what the request named
+    /// beside them is free.
     #[error("not released: {}: {reason}", .addresses.iter().map(Address::to_string).collect::<Vec<_>>().join(", "))]
     Kept {
         /// The addresses that are still held.
@@ -77,8 +77,6 @@ struct Leaving {
     operation: OperationId,
     intent: Intent,
     held: Vec<HeldAddress>,
-    /// The attachment's row, which was taken away.
-    row: Option<AttachmentRow>,
     ambiguous: Vec<Attachment>,
 }
 
@@ -112,9 +110,14 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         let leaving = self.journal.record(|tables| {
             let mut leaving = Vec::with_capacity(found.len());
             for found in found {
-                leaving.push(match found.map(|found| self.queue(tables, found)) {
-                    Ok(Err(error)) if error.is_of_one_row() => Err(error.into()),
-                    Ok(queued) => Ok(queued?),
+                leaving.push(match found {
+                    Ok((request, held)) => match self.queue(tables, request, held) {
+                        Err(error) if error.is_of_one_row() => {
+                            self.leave_to_repair(tables, request)?;
+                            Err(error.into())
+                        }
+                        queued => Ok(queued?),
+                    },
                     Err(error) => Err(error.into()),
                 });
             }
@@ -141,10 +144,10 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     fn queue<R: RowsMut>(
         &self,
         tables: &mut Tables<R>,
-        (request, mut held): (&Release, Vec<HeldAddress>),
+        request: &Release,
+        mut held: Vec<HeldAddress>,
     ) -> Result<Leaving, StorageError> {
         let mut ambiguous = Vec::new();
-        let mut taken = None;
         let mut of = Attachment::named("");
         match request {
             Release::Attachment { network, .. } => match named(tables, request)?.as_slice() {
@@ -152,7 +155,6 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 [attachment] => {
                     if let Some(row) = tables.attachment(attachment)?.filter(|row| row.store == self.store_name) {
                         held.clone_from(&row.held);
-                        taken = Some(row);
                         tables.forget_attachment(attachment)?;
                         // The hint goes now: once the address is free, it may be the same owner's again.
                         for HeldAddress { block, offset, lease, .. } in &held {
@@ -182,7 +184,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         if self.needs_intents() && !held.is_empty() {
             tables.set_intent(operation, &intent)?;
         }
-        Ok(Leaving { operation, intent, held, row: taken, ambiguous })
+        Ok(Leaving { operation, intent, held, ambiguous })
     }
 
     async fn carry_out(&self, leaving: Vec<Result<Leaving, ReleaseError>>) -> Result<Vec<Answer>, StorageError> {
@@ -221,7 +223,10 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             }
             answers.push(match kept {
                 Some(reason) => {
-                    self.keep(leaving.row, &leaving.intent.attachment, &answer.queued)?;
+                    let mut kept = leaving.held;
+                    kept.retain(|held| answer.queued.contains(&held.address()));
+                    let intent = Intent { purpose: Purpose::Release(kept), ..leaving.intent };
+                    self.journal.record(|tables| tables.set_intent(leaving.operation, &intent))?;
                     Err(ReleaseError::Kept { addresses: answer.queued, reason })
                 }
                 None => Ok(answer),
@@ -230,11 +235,53 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         Ok(answers)
     }
 
-    /// Gives what could not be freed back to its attachment, so that the next one to release it finds it.
-    fn keep(&self, row: Option<AttachmentRow>, of: &Attachment, kept: &[Address]) -> Result<(), StorageError> {
-        let Some(mut row) = row else { return Ok(()) };
-        row.held.retain(|held| kept.contains(&held.address()));
-        self.journal.record(|tables| tables.set_attachment(of, &row))
+    /// Writes down that an attachment of which not even the row can be read is to be released: whoever mends the row frees
+    /// what it held, for nobody will ask again.
+    fn leave_to_repair<R: RowsMut>(&self, tables: &mut Tables<R>, request: &Release) -> Result<(), StorageError> {
+        let Release::Attachment { container, interface, network } = request else { return Ok(()) };
+        if self.needs_intents() {
+            return Ok(());
+        }
+        let network = network.clone().unwrap_or_else(|| "".into());
+        let of = Attachment { container: Arc::clone(container), interface: Arc::clone(interface), network };
+        let intent = self.intent(&of, Purpose::Release(Vec::new()));
+        let is_it = |known: &Intent| known.attachment == of && known.purpose == intent.purpose;
+        if !tables.intents()?.iter().any(|(_, known)| is_it(known)) {
+            tables.set_intent(self.new_operation(), &intent)?;
+        }
+        Ok(())
+    }
+
+    /// Frees, where the ledger is the store, what earlier calls could not because it could not be read, now that it can;
+    /// says what is free.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be used.
+    pub(crate) async fn release_left_to_repair(&self) -> Result<Vec<Address>, StorageError> {
+        let left = self.journal.record(|tables| {
+            let left = tables.intents()?;
+            left.iter().try_for_each(|(operation, _)| tables.close_intent(*operation))?;
+            Ok(left)
+        })?;
+        let mut requests = Vec::new();
+        for (_, Intent { attachment, boot, opened, purpose, .. }) in left {
+            let Purpose::Release(held) = purpose else { continue };
+            requests.extend(held.iter().map(|held| Release::Address {
+                space: held.block.space.clone(),
+                address: held.address(),
+                operation: Some(held.operation),
+            }));
+            let Attachment { container, interface, network } = attachment;
+            let network = Some(network).filter(|network| !network.is_empty());
+            let rows = self.journal.look(|tables| tables.attachments_of(&container, &interface))?;
+            // Added again since, it is not the one that was to be released.
+            let is_newer = rows.iter().any(|(_, row)| row.boot == boot && row.recorded > opened);
+            if held.is_empty() && !is_newer {
+                requests.push(Release::Attachment { container, interface, network });
+            }
+        }
+        let answers = if requests.is_empty() { Vec::new() } else { self.release(&requests).await? };
+        Ok(answers.into_iter().flatten().flat_map(|released| released.freed).map(|(address, _)| address).collect())
     }
 }
 
