@@ -262,6 +262,33 @@ fn a_locked_ledger_queues_the_release() {
     assert_eq!(held(&plugin), [("10.0.0.1".into(), "c3".into()), ("10.0.0.2".into(), "c2".into())].into());
 }
 
+/// The configuration names another datastore by now, or the runtime's call has lost what it said.
+#[test]
+fn what_the_ledger_of_another_datastore_holds_is_freed_or_queued_too() {
+    let (_folder, plugin) = plugin();
+    let local = plugin.config(json!({ "range": "10.0.0.0/24", "deadline": 1 }));
+    let cluster = plugin.config(json!({
+        "range": "10.0.0.0/24", "deadline": 1, "gc_grace": 0, "datastore": "kubernetes",
+        "kubernetes": { "kubeconfig": "/nonexistent/kubeconfig" },
+    }));
+    for container in ["c1", "c2", "c3"] {
+        plugin.add(container, "eth0", &local).ok();
+    }
+    succeeds(del(&plugin, "c1").stdin(&cluster));
+    assert_eq!(addresses(&plugin), ["10.0.0.2", "10.0.0.3"]);
+
+    let lock = File::open(plugin.data_dir().join("ledger.redb.lock")).unwrap();
+    flock(lock.as_fd(), FlockOperation::LockExclusive).unwrap();
+    succeeds(del(&plugin, "c2").stdin(&cluster));
+    drop(lock);
+    assert_eq!(plugin.add("c4", "eth0", &local).address(), "10.0.0.1/24");
+    assert_eq!(held(&plugin), [("10.0.0.1".into(), "c4".into()), ("10.0.0.3".into(), "c3".into())].into());
+
+    // GC says that it cannot ask the cluster, and has collected what is in the other ledger all the same.
+    plugin.gc(&cluster, &[("c4", "eth0")]).error();
+    assert_eq!(addresses(&plugin), ["10.0.0.1"]);
+}
+
 /// The container of a queued release comes back before anybody could carry it out.
 #[test]
 fn a_queued_release_does_not_free_what_was_added_since() {

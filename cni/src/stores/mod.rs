@@ -143,6 +143,17 @@ impl Arbiter {
         KubernetesHost::open(options, host::facts_of(settings, Caller::Runtime), kubeconfig, patience, silence)
     }
 
+    /// The ledger of a cluster on a host whose configuration names none any more, or whose runtime has lost it.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] names the file and the cure.
+    pub fn former_cluster(settings: &HostSettings) -> Result<Option<KubernetesHost>, ArbiterError> {
+        if !kubernetes_ledger_path(&settings.data_dir).exists() {
+            return Ok(None);
+        }
+        Self::open_kubernetes(settings, Path::new(""), Purpose::Free).map(Some)
+    }
+
     /// Assigns addresses to one attachment by whoever the configuration names.
     ///
     /// # Errors

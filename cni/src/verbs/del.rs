@@ -1,27 +1,61 @@
 //! DEL: free what an attachment holds, now or, durably queued, later.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use whereabouts_engine::{LedgerError, LedgerFileError, Release, spool_release};
+use whereabouts_engine::{LedgerError, LedgerFileError, Release, Released, spool_release};
 
 use super::errors::{arbiter_error, release_error};
 use crate::cni::{CniError, DeleteRequest};
 use crate::config::{Datastore, HostSettings};
 use crate::host;
-use crate::stores::{Arbiter, ArbiterError, Purpose, kubernetes_ledger_path, ledger_path};
+use crate::stores::{Arbiter, ArbiterError, Purpose, ledger_path};
+
+/// What became of a release that is no error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// The ledger knew something of the attachment, which is free or on its way.
+    Held,
+    /// The ledger knew nothing, or could not be asked and the release is queued.
+    Nothing,
+}
 
 /// Frees what the attachment holds. One that is not known is a success; so is a release that can only be queued.
+///
+/// The attachment may have been made while the configuration named another datastore, and a DEL may come with none at
+/// all: the ledger of each datastore that was ever used here knows its own.
 pub(super) fn del(request: &DeleteRequest, settings: &HostSettings, datastore: &Datastore) -> Result<(), CniError> {
-    free_elsewhere(request, settings, datastore);
-    let error = match release(request, settings, datastore) {
-        Ok(()) => return Ok(()),
-        Err(error) if error.is_missing() => {
-            tracing::info!(container = request.container_id, "no ledger, so nothing is held");
+    let here = free(request, settings, datastore);
+    let there = free_elsewhere(request, settings, datastore).or_else(|error| {
+        let (error, former) = *error;
+        if matches!(here, Ok(Found::Held)) {
+            // It is seldom in both, and a ledger that nobody uses any more must not fill up with what it never had.
+            tracing::warn!(%error, container = request.container_id, "what another datastore knows of it stays for GC");
             return Ok(());
         }
-        Err(error) => error,
-    };
+        queue(request, settings, &former, error)
+    });
+    here.and(there)
+}
+
+/// Frees what the ledger of one datastore knows of the attachment, or queues that.
+fn free(request: &DeleteRequest, settings: &HostSettings, datastore: &Datastore) -> Result<Found, CniError> {
+    match release(request, settings, datastore) {
+        Ok(found) => Ok(found),
+        Err(error) if error.is_missing() => {
+            tracing::info!(container = request.container_id, "no ledger, so nothing is held");
+            Ok(Found::Nothing)
+        }
+        Err(error) => queue(request, settings, datastore, error).map(|()| Found::Nothing),
+    }
+}
+
+/// Queues a release that could not be carried out for this reason.
+fn queue(
+    request: &DeleteRequest,
+    settings: &HostSettings,
+    datastore: &Datastore,
+    error: ArbiterError,
+) -> Result<(), CniError> {
     let path = ledger_path(settings, datastore);
     // The ledger of a cluster may be too new to know: only one that is the store itself is believed.
     let is_local = !matches!(datastore, Datastore::Kubernetes { .. });
@@ -48,37 +82,37 @@ pub(super) fn del(request: &DeleteRequest, settings: &HostSettings, datastore: &
     }
 }
 
-/// The attachment may have been made while the configuration named another datastore, and a DEL may come with none at
-/// all: the ledger of each datastore that was ever used here knows its own.
-fn free_elsewhere(request: &DeleteRequest, settings: &HostSettings, datastore: &Datastore) {
-    let is_local = !matches!(datastore, Datastore::Kubernetes { .. });
-    let other =
-        if is_local { kubernetes_ledger_path(&settings.data_dir) } else { host::ledger_path(&settings.data_dir) };
-    if !other.exists() {
-        return;
+/// Frees what the ledger of the datastore that the configuration does not name knows of the attachment. An error comes
+/// with that datastore.
+fn free_elsewhere(
+    request: &DeleteRequest,
+    settings: &HostSettings,
+    datastore: &Datastore,
+) -> Result<(), Box<(ArbiterError, Datastore)>> {
+    if matches!(datastore, Datastore::Kubernetes { .. }) {
+        return match release(request, settings, &Datastore::Local) {
+            Err(error) if !error.is_missing() => Err(Box::new((error, Datastore::Local))),
+            _ => Ok(()),
+        };
     }
-    let freed =
-        if is_local { free_in_cluster(request, settings) } else { release(request, settings, &Datastore::Local) };
-    if let Err(error) = freed {
-        tracing::warn!(%error, ledger = %other.display(), "what this ledger holds of the container stays for GC");
-    }
-}
-
-/// Frees what the ledger of a cluster knows of the attachment, by the kubeconfig with which it was used last.
-fn free_in_cluster(request: &DeleteRequest, settings: &HostSettings) -> Result<(), ArbiterError> {
-    let known = {
-        let host = Arbiter::open_kubernetes(settings, Path::new(""), Purpose::Free)?;
-        if !host.ledger().knows(&request.container_id, &request.interface)? {
-            return Ok(());
-        }
-        host.ledger().store()?
+    let of_cluster = |kubeconfig: &str| Datastore::Kubernetes { kubeconfig: kubeconfig.to_owned() };
+    // A cluster that this host has left is not asked for what its ledger does not know.
+    let known = Arbiter::former_cluster(settings).and_then(|host| {
+        let Some(host) = host else { return Ok(None) };
+        let is_known = host.ledger().knows(&request.container_id, &request.interface)?;
+        Ok(if is_known { host.ledger().store()? } else { None })
+    });
+    let kubeconfig = match known {
+        Ok(Some(known)) => known.address,
+        Ok(None) => return Ok(()),
+        Err(error) => return Err(Box::new((error, of_cluster("")))),
     };
-    let Some(known) = known else { return Ok(()) };
-    let kubeconfig = known.address.as_ref().to_owned();
-    release(request, settings, &Datastore::Kubernetes { kubeconfig })
+    let former = of_cluster(&kubeconfig);
+    release(request, settings, &former).map(drop).map_err(|error| Box::new((error, former)))
 }
 
-fn release(request: &DeleteRequest, settings: &HostSettings, datastore: &Datastore) -> Result<(), ArbiterError> {
+fn release(request: &DeleteRequest, settings: &HostSettings, datastore: &Datastore) -> Result<Found, ArbiterError> {
+    let mut found = Found::Nothing;
     let arbiter = Arbiter::open(settings, datastore, Purpose::Free)?;
     let release = Release::Attachment {
         container: request.container_id.as_str().into(),
@@ -88,6 +122,9 @@ fn release(request: &DeleteRequest, settings: &HostSettings, datastore: &Datasto
     for answer in arbiter.release(&[release])? {
         match answer {
             Ok(released) => {
+                if released != Released::default() {
+                    found = Found::Held;
+                }
                 for (address, lease) in &released.freed {
                     tracing::info!(%address, attachment = %lease.attachment, "released");
                 }
@@ -99,9 +136,12 @@ fn release(request: &DeleteRequest, settings: &HostSettings, datastore: &Datasto
                         several hold addresses; the next GC of each network frees its own");
                 }
             }
-            // What the ledger can no longer tell is left to `whereabouts verify`; the pod must not hang for it.
-            Err(error) => tracing::error!(error = %release_error(error), "not released"),
+            // The ledger has noted it for its repair; the pod must not hang for it.
+            Err(error) => {
+                found = Found::Held;
+                tracing::error!(error = %release_error(error), "not released before `whereabouts repair --local`");
+            }
         }
     }
-    Ok(())
+    Ok(found)
 }

@@ -5,18 +5,13 @@ use whereabouts_engine::Collect;
 use super::errors::{arbiter_error, release_error};
 use crate::cni::{CniError, CollectRequest};
 use crate::config::{Datastore, HostSettings};
-use crate::stores::{Arbiter, Purpose};
+use crate::stores::{Arbiter, ArbiterError, Purpose, ledger_path};
 
 /// Frees what is not listed. Without a list nothing is freed; an empty one frees all.
 pub(super) fn gc(request: &CollectRequest, settings: &HostSettings, datastore: &Datastore) -> Result<(), CniError> {
     let Some(valid) = &request.valid else {
         tracing::info!(network = request.network, "no list of valid attachments, so nothing is freed");
         return Ok(());
-    };
-    let arbiter = match Arbiter::open(settings, datastore, Purpose::Free) {
-        Ok(arbiter) => arbiter,
-        Err(error) if error.is_missing() => return Ok(()),
-        Err(error) => return Err(arbiter_error(error)),
     };
     let list = Collect {
         network: request.network.as_str().into(),
@@ -26,20 +21,52 @@ pub(super) fn gc(request: &CollectRequest, settings: &HostSettings, datastore: &
             .collect(),
         grace: u64::try_from(settings.gc_grace.as_millis()).unwrap_or(u64::MAX),
     };
+    let failures = collect(&list, settings, datastore);
+    // What was added while the configuration named another datastore is in the ledger of that one.
+    match former_datastore(settings, datastore) {
+        Ok(Some(former)) => drop(collect(&list, settings, &former)),
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, "what another datastore knows of this host is not collected"),
+    }
+    // Everything that could be freed has been; the first failure stands for all, which are in the log.
+    failures.into_iter().next().map_or(Ok(()), Err)
+}
+
+/// The datastore that the configuration does not name, if its ledger is here.
+fn former_datastore(settings: &HostSettings, datastore: &Datastore) -> Result<Option<Datastore>, ArbiterError> {
+    if matches!(datastore, Datastore::Kubernetes { .. }) {
+        return Ok(ledger_path(settings, &Datastore::Local).exists().then_some(Datastore::Local));
+    }
+    let Some(host) = Arbiter::former_cluster(settings)? else { return Ok(None) };
+    let known = host.ledger().store()?;
+    Ok(known.map(|known| Datastore::Kubernetes { kubeconfig: known.address.as_ref().to_owned() }))
+}
+
+/// Frees what is not listed of what one datastore knows, and says what could not be freed.
+fn collect(list: &Collect, settings: &HostSettings, datastore: &Datastore) -> Vec<CniError> {
+    let answers = Arbiter::open(settings, datastore, Purpose::Free).and_then(|arbiter| arbiter.collect(list));
+    let answers = match answers {
+        Ok(answers) => answers,
+        Err(error) if error.is_missing() => return Vec::new(),
+        Err(error) => {
+            tracing::error!(%error, "not collected");
+            return vec![arbiter_error(error)];
+        }
+    };
     let mut failures = Vec::new();
-    for answer in arbiter.collect(&list).map_err(arbiter_error)? {
+    for answer in answers {
         match answer {
             Ok(released) => {
                 for (address, lease) in &released.freed {
                     tracing::info!(%address, attachment = %lease.attachment, "collected");
                 }
             }
-            Err(error) => failures.push(release_error(error)),
+            Err(error) => {
+                let error = release_error(error);
+                tracing::error!(%error, "not collected");
+                failures.push(error);
+            }
         }
     }
-    // Everything that could be freed has been; the first failure stands for all, which are in the log.
-    for failure in &failures {
-        tracing::error!(error = %failure, "not collected");
-    }
-    failures.into_iter().next().map_or(Ok(()), Err)
+    failures
 }
