@@ -288,6 +288,34 @@ fn a_steady_add_takes_two_requests_and_a_steady_del_two() {
 }
 
 #[test]
+fn an_add_in_the_second_block_costs_no_more_than_one_in_the_first() {
+    let test = "an_add_in_the_second_block_costs_no_more_than_one_in_the_first";
+    let Some(control_plane) = shared(test) else { return };
+    let network = "second-block";
+    let node = Node::new(control_plane, "one", network);
+    let config = node.config(json!({ "range": "10.26.0.0/23", "deadline": 120 }));
+    for batch in 0..5 {
+        let calls = (0..51).map(|at| node.call("ADD", &format!("c{batch}-{at}")).stdin(&config));
+        for answer in at_once(calls) {
+            answer.ok();
+        }
+    }
+    assert_eq!(held(control_plane, network).len(), 255, "the first block is full, but for its .0");
+    // This one finds that out, and says so to all.
+    assert_eq!(node.add("first", &config).address(), "10.26.1.1/23");
+    assert!(Truth::of(control_plane, network).is_marked_full_but_zero("10.26.0.1"));
+    for container in ["second", "third"] {
+        let (_, requests) = node.requests_of(|| node.add(container, &config).ok().clone());
+        let verbs: Vec<&str> = requests.iter().map(|request| request.split(' ').next().unwrap()).collect();
+        assert_eq!(verbs, ["GET", "PUT"], "{requests:?}");
+    }
+    // The room that it makes itself it finds at once.
+    let freed = node.add("c0-0", &config).address().to_owned();
+    node.del("c0-0", &config).ok();
+    assert_eq!(node.add("next", &config).address(), freed);
+}
+
+#[test]
 fn neither_add_nor_del_lists() {
     let Some(control_plane) = shared("neither_add_nor_del_lists") else { return };
     let network = "unlisted";

@@ -293,10 +293,20 @@ impl Truth {
     /// Whether the index calls the shared block of this address full.
     #[track_caller]
     pub fn is_marked_full(&self, address: &str) -> bool {
+        self.mark_of(address) == Fullness::Full
+    }
+
+    /// Whether the index says that the shared block of this address has no room but for its .0.
+    #[track_caller]
+    pub fn is_marked_full_but_zero(&self, address: &str) -> bool {
+        self.mark_of(address) == Fullness::FullButZero
+    }
+
+    fn mark_of(&self, address: &str) -> Fullness {
         let address: Address = address.parse().expect("an address");
         let (space, index) =
             self.indexes.iter().find(|(space, _)| space.family() == address.family()).expect("an index");
-        index.mark(space.block_of(address).expect("a block of the space").number) == Fullness::Full
+        index.mark(space.block_of(address).expect("a block of the space").number)
     }
 
     /// Every block that is there, and none beside, is listed.

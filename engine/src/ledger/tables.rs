@@ -6,7 +6,7 @@ use super::error::StorageError;
 use super::keys;
 use super::meta::{HostRow, IdentityRow, SharingRow, StoreRow};
 use super::rows::{Rows, RowsMut, Table};
-use crate::block::Block;
+use crate::block::{Block, Fullness};
 use crate::codec::{OwnerAddress, OwnerRow, Record};
 use crate::index::Index;
 use crate::intent::{AttachmentRow, Intent, Past, Seen};
@@ -253,6 +253,20 @@ impl<R: RowsMut> Tables<R> {
             }
         }
         self.delete(Table::Meta, HOST)
+    }
+
+    /// Sees to it that this host looks into a block again, whatever the index that it remembers says.
+    pub(crate) fn remember_room(&mut self, block: &BlockId) -> Result<(), StorageError> {
+        let Some(mut index) = self.index(&block.space)? else { return Ok(()) };
+        if index.set_mark(block.number, Fullness::Open) { self.set_index(&block.space, &index) } else { Ok(()) }
+    }
+
+    /// Notes that the store may have leases of this node which this ledger does not know.
+    pub(crate) fn lacks_leases(&mut self) -> Result<(), StorageError> {
+        match self.store()? {
+            Some(row) if row.is_complete => self.set_store(&StoreRow { is_complete: false, ..row }),
+            _ => Ok(()),
+        }
     }
 
     /// Takes a row away that cannot be read.

@@ -32,10 +32,19 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             let names: Vec<BlockId> = blocks.keys().cloned().collect();
             let intent = self.intent(&Attachment::named(""), Purpose::Recheck(names.clone()));
             self.journal.record(|tables| tables.set_intent(operation, &intent))?;
-            let sure = self.change_marks(&space, Change::Mark(blocks)).await;
+            let sure = self.change_marks(&space, Change::Mark(blocks.clone())).await;
             // A mark that may have been lost on its way is left to whoever settles the intent.
             if sure && self.recheck(names, false).await {
-                self.close(&[operation])?;
+                self.journal.record(|tables| {
+                    tables.close_intent(operation)?;
+                    // The next call on this host is not to find them full again.
+                    let Some(mut index) = tables.index(&space)? else { return Ok(()) };
+                    let mut changed = false;
+                    for (id, fullness) in blocks {
+                        changed |= index.mark(id.number) < fullness && index.set_mark(id.number, fullness);
+                    }
+                    if changed { tables.set_index(&space, &index) } else { Ok(()) }
+                })?;
             }
         }
         Ok(())

@@ -220,6 +220,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             for (block, offset, lease) in freed.freed {
                 if self.needs_intents() {
                     forget_known(tables, &block, offset, &lease)?;
+                    tables.remember_room(&block)?;
                 } else {
                     tables.forget_lease(&block, offset, &lease)?;
                 }

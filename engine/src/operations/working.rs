@@ -484,7 +484,12 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
             if read && !working.changed {
                 let (index, identity) = (&working.index, working.identity.clone());
                 let seen = Seen { epoch: index.epoch(), sequence: index.sequence(), identity };
-                if seen.is_newer_than(tables.seen_index(space)?.as_ref()) {
+                let before = tables.seen_index(space)?;
+                if seen.is_newer_than(before.as_ref()) {
+                    if before.is_some_and(|before| before.epoch < seen.epoch) {
+                        // What a migration or a repair brought for this node is not learned by looking at the index.
+                        tables.lacks_leases()?;
+                    }
                     tables.set_seen_index(space, &seen)?;
                     tables.set_index(space, index)?;
                 }

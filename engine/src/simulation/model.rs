@@ -50,6 +50,8 @@ struct Call {
     had: Vec<Vec<(usize, Place, bool)>>,
     /// The blocks that this host remembered as closed for ordinary views when the call began.
     remembered: BTreeMap<Space, Index>,
+    /// The same at the end of each other call of this host since.
+    remembered_since: Vec<(Space, Index)>,
     /// Nobody listens any more.
     is_abandoned: bool,
     /// A repair may put leases into frozen blocks.
@@ -193,7 +195,16 @@ impl Model {
             }
             had.push(places);
         }
-        let call = Call { node, started: self.step, requests, had, remembered, is_abandoned: false, is_repair };
+        let call = Call {
+            node,
+            started: self.step,
+            requests,
+            had,
+            remembered,
+            remembered_since: Vec::new(),
+            is_abandoned: false,
+            is_repair,
+        };
         self.calls.insert(process, call);
         Ok(())
     }
@@ -211,6 +222,23 @@ impl Model {
         if let Some(call) = self.calls.get_mut(&process) {
             call.is_abandoned = true;
         }
+    }
+
+    /// A call ends, and leaves to those that are under way on its host what it has seen of the indexes.
+    fn note_remembered(&mut self, process: usize) -> Verdict {
+        let Some(Call { node, requests, .. }) = self.calls.get(&process) else { return Ok(()) };
+        let node = *node;
+        let spaces: BTreeSet<Space> =
+            requests.iter().flat_map(|request| request.wants.iter().map(Want::space)).collect();
+        for space in spaces {
+            let Some(index) = self.remembered(node, &space)? else { continue };
+            for (other, call) in &mut self.calls {
+                if *other != process && call.node == node && !call.is_abandoned {
+                    call.remembered_since.push((space.clone(), index.clone()));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A release has begun: what the attachments have is in nobody's hands any more.
@@ -233,6 +261,7 @@ impl Model {
 
     /// An answer to an ADD.
     pub(super) fn answered(&mut self, process: usize, answers: &[Result<Vec<Allocated>, AllocateError>]) -> Verdict {
+        self.note_remembered(process)?;
         let Some(call) = self.calls.remove(&process) else { return Err("an answer without a question".to_owned()) };
         let verdict = self.judge_answers(&call, answers);
         self.calls.insert(process, call);
@@ -783,6 +812,7 @@ impl Model {
             if let Some(old) = old
                 && !may_follow(&old.owner, &old.attachment, &old.node, lease)
                 && !(self.is_local && old.boot.is_some_and(|boot| boot != self.boot))
+                && !self.is_brought_back(process, &(id.clone(), offset), old)
             {
                 return Err(format!("{address} was taken from {old} on {} for {lease} on {}", old.node, lease.node));
             }
@@ -867,10 +897,11 @@ impl Model {
             if want.view.offsets(number).is_empty() || !has_room {
                 continue;
             }
-            let marks =
-                |index: &Option<Index>| index.as_ref().is_some_and(|index| index.mark(number) != Fullness::Open);
+            let is_marked_in = |index: &Index| index.mark(number) != Fullness::Open;
+            let marks = |index: &Option<Index>| index.as_ref().is_some_and(is_marked_in);
             let is_marked = self.is_marked(&block)
                 || self.last_marked.get(&block) >= Some(&call.started)
+                || call.remembered_since.iter().any(|(space, index)| *space == id.space && is_marked_in(index))
                 || marks(&remembered)
                 || marks(&now_remembered);
             if self.is_local || !is_marked {
@@ -923,8 +954,11 @@ impl Model {
             if hand.is_lost && (!is_new || !knows_better || call.is_repair) {
                 continue;
             }
-            // An old image brought it back, which its host knows.
-            if lease.is_none() && self.last_fault.contains_key(id) && is_given_up(&self.ledgers, place, hand) {
+            // An old image brought it back, which its host knows: it may be deleted, or replaced by what its host proves.
+            if (lease.is_none() || call.is_repair)
+                && self.last_fault.contains_key(id)
+                && is_given_up(&self.ledgers, place, hand)
+            {
                 passed.push(place.clone());
                 continue;
             }
@@ -946,6 +980,16 @@ impl Model {
             self.hands.remove(&place);
         }
         Ok(())
+    }
+
+    /// Whether an old image brought a lease back of which the repairing host knows that its own container has given it up.
+    fn is_brought_back(&self, process: usize, place: &Place, old: &Lease) -> bool {
+        let Some(call) = self.calls.get(&process) else { return false };
+        let ledger = self.ledgers.get(call.node);
+        call.is_repair
+            && self.last_fault.contains_key(&place.0)
+            && *old.node == *node_name(call.node)
+            && ledger.is_some_and(|ledger| is_recorded(ledger, &old.attachment, place, old.operation) == Ok(false))
     }
 
     // --- the end ---
