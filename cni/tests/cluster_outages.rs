@@ -27,8 +27,8 @@ use support::skip;
 use whereabouts_testbed::{ControlPlane, Fault, Rule};
 
 use cluster::{
-    ACCOUNT, BLOCKS, Node, SPACES, Truth, assert_held, fails, held, manifests, objects, only_block, pack, unpack,
-    wait_until,
+    ACCOUNT, BLOCKS, Node, SPACES, Truth, assert_held, fails, held, manifests, objects, only_block, pack, succeeded,
+    unpack, wait_until,
 };
 
 /// The control plane of all tests of this file, for one of them at a time.
@@ -230,15 +230,111 @@ fn two_who_prove_the_same_address_are_named() {
     let repair = one.command(&["repair"]);
     let said = String::from_utf8_lossy(&repair.stdout);
     assert_eq!(repair.status.code(), Some(6), "{said}");
-    for words in ["10.35.0.2", "b", "c", "delete one of the two"] {
+    for words in ["10.35.0.2", "b", "c", "delete the one that is here", "not reported"] {
         assert!(said.contains(words), "{words} is not in: {said}");
     }
-    one.del("b", &one.range(range)).ok();
     two.repair();
+    let admin = cluster::admin(&control_plane);
+    let open = one.command(&["repair", "--open", "--kubeconfig", admin.to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&open.stdout).contains("stays frozen: one.contradiction"), "{open:?}");
+    one.del("b", &one.range(range)).ok();
     one.repair();
     one.open(&control_plane);
     assert_held(&control_plane, network, &[("10.35.0.1", "a"), ("10.35.0.2", "c")]);
     assert_eq!(one.add("b", &one.range(range)).address(), "10.35.0.3/24");
+}
+
+/// Whoever restores a backup repairs before anybody has noticed.
+#[test]
+fn a_restored_cluster_is_frozen_by_an_operators_word() {
+    let Some(control_plane) = alone("a_restored_cluster_is_frozen_by_an_operators_word") else { return };
+    let (network, range, later) = ("told", "10.44.0.0/24", "fd44::/64");
+    let [one, two] = two_nodes(&control_plane, network);
+    one.add("a", &one.range(range)).ok();
+    one.add("gone", &one.range(range)).ok();
+    let snapshot = control_plane.snapshot_etcd();
+    one.del("gone", &one.range(range)).ok();
+    one.add("b", &one.range(range)).ok();
+    two.add("c", &two.range(range)).ok();
+    two.add("d", &two.range(later)).ok();
+    control_plane.restore_etcd(&snapshot);
+
+    for node in [&one, &two] {
+        succeeded(&node.command(&["repair", "--restored"]));
+    }
+    // What an old image says of a container of this node that is gone is no contradiction.
+    assert_eq!(held(&control_plane, network)["10.44.0.2"], "b");
+    one.open(&control_plane);
+    assert_held(
+        &control_plane,
+        network,
+        &[("10.44.0.1", "a"), ("10.44.0.2", "b"), ("10.44.0.3", "c"), ("fd44::1", "d")],
+    );
+    // Nor does a GC free what the old image said of it.
+    one.gc(&one.config(json!({ "range": range, "gc_grace": 0 })), &["a", "b"]).ok();
+    let three = node(&control_plane, "three", network);
+    assert_eq!(three.add("e", &three.range(range)).address(), "10.44.0.4/24");
+    assert_eq!(three.add("f", &three.range(later)).address(), "fd44::2/64");
+}
+
+#[test]
+fn a_ledger_that_knows_nothing_of_its_node_has_not_reported() {
+    let Some(control_plane) = alone("a_ledger_that_knows_nothing_of_its_node_has_not_reported") else { return };
+    let (network, range) = ("nothing", "10.45.0.0/24");
+    let [one, two] = two_nodes(&control_plane, network);
+    one.add("a", &one.range(range)).ok();
+    two.add("c", &two.range(range)).ok();
+    let snapshot = control_plane.snapshot_etcd();
+    one.add("b", &one.range(range)).ok();
+    control_plane.restore_etcd(&snapshot);
+    succeeded(&two.command(&["repair", "--restored"]));
+    // Somebody runs it on the node without saying where the plugin has its ledger.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let repair = one.command(&[
+        "--data-dir",
+        elsewhere.path().to_str().unwrap(),
+        "repair",
+        "--kubeconfig",
+        one.simulated.kubeconfig.to_str().unwrap(),
+    ]);
+    assert_eq!(repair.status.code(), Some(6), "{repair:?}");
+    assert!(String::from_utf8_lossy(&repair.stdout).contains("not reported"), "{repair:?}");
+    let admin = cluster::admin(&control_plane);
+    let open = two.command(&["repair", "--open", "--kubeconfig", admin.to_str().unwrap()]);
+    assert!(String::from_utf8_lossy(&open.stdout).contains("stays frozen: one.nothing"), "{open:?}");
+    assert!(one.repair().contains("put back 10.45.0.3"));
+    two.open(&control_plane);
+    assert_held(&control_plane, network, &[("10.45.0.1", "a"), ("10.45.0.2", "c"), ("10.45.0.3", "b")]);
+}
+
+#[test]
+fn an_index_that_cannot_be_read_stops_no_other_network() {
+    let Some(control_plane) = alone("an_index_that_cannot_be_read_stops_no_other_network") else { return };
+    let (damaged, sound) = (("damaged-index", "10.46.0.0/24"), ("sound", "10.47.0.0/24"));
+    let (one, two) = (node(&control_plane, "one", damaged.0), node(&control_plane, "one", sound.0));
+    one.add("a", &one.range(damaged.1)).ok();
+    two.add("b", &two.range(sound.1)).ok();
+    two.add("c", &two.range(sound.1)).ok();
+    let index =
+        format!("{SPACES}/{}", objects(&control_plane, SPACES, damaged.0)[0]["metadata"]["name"].as_str().unwrap());
+    let mut edited = control_plane.get(&index).unwrap();
+    edited["spec"]["data"] = json!("0000000000000000000000000");
+    let (status, answer) = control_plane.request("PUT", &index, Some(&edited)).unwrap();
+    assert_eq!(status, 200, "{answer}");
+
+    two.gc(&two.config(json!({ "range": sound.1, "gc_grace": 0 })), &["b"]).ok();
+    let log = two.del("c", &two.range(sound.1));
+    log.ok();
+    assert!(!log.stderr.contains("queued"), "{}", log.stderr);
+    assert_held(&control_plane, sound.0, &[("10.47.0.1", "b")]);
+    control_plane.delete(&only_block(&control_plane, sound.0));
+    is_frozen(&two, sound.1);
+    let repair = two.command(&["repair"]);
+    let said = String::from_utf8_lossy(&[repair.stdout, repair.stderr].concat()).into_owned();
+    assert!(said.contains("put back 10.47.0.1") && said.contains(index.rsplit('/').next().unwrap()), "{said}");
+    assert_eq!(repair.status.code(), Some(6));
+    // What cannot be read is as it was.
+    assert_eq!(control_plane.get(&index).unwrap()["spec"], edited["spec"]);
 }
 
 #[test]

@@ -13,14 +13,18 @@ use super::output::Output;
 use super::repair_local::repair_local;
 use super::settings::Settings;
 use super::typed::Repair;
-use crate::stores::kubernetes::{KubernetesHost, Opened};
+use crate::stores::kubernetes::{Frozen, KubernetesHost, Opened, RESTORED};
 
 pub(super) fn repair(typed: &Repair, settings: &Settings, output: &Output) -> Result<Exit, Failure> {
     if typed.local {
         return repair_local(settings, output);
     }
     let host = settings.cluster()?;
-    let mut frozen = host.frozen_spaces()?;
+    let Frozen { spaces: mut frozen, unreadable } = host.frozen_spaces()?;
+    for error in &unreadable {
+        output.error(&format!("stepped over what cannot be read: {error}"));
+    }
+    let exit = if unreadable.is_empty() { Exit::Success } else { Exit::Unsound };
     frozen.retain(|(space, reason)| {
         let is_handed_over = reason == HANDED_OVER;
         if is_handed_over {
@@ -28,22 +32,27 @@ pub(super) fn repair(typed: &Repair, settings: &Settings, output: &Output) -> Re
         }
         !is_handed_over
     });
+    if typed.restored {
+        let all = host.freeze_restored()?;
+        frozen.extend(all.into_iter().map(|space| (space, RESTORED.to_owned())));
+    }
     if frozen.is_empty() {
         output.note("no space is frozen");
-        return Ok(Exit::Success);
+        return Ok(exit);
     }
     let mut is_contradicted = false;
     for (space, reason) in &frozen {
         let reinserted = host.reinsert(space)?;
-        is_contradicted |= !reinserted.contradictions.is_empty();
+        is_contradicted |= reinserted.knows_nothing || !reinserted.contradictions.is_empty();
         output.answer(|| report_json(space, reason, &reinserted), || report(space, reason, &reinserted))?;
     }
     if typed.open {
         let lost: BTreeSet<String> = typed.lost.iter().cloned().collect();
-        return open(&host, frozen.into_iter().map(|(space, _)| space), &lost, output);
+        let opened = open(&host, frozen.into_iter().map(|(space, _)| space), &lost, output)?;
+        return Ok(if opened == Exit::Success { exit } else { opened });
     }
     output.note("run this on every node; then, once, with --open");
-    Ok(if is_contradicted { Exit::Unsound } else { Exit::Success })
+    Ok(if is_contradicted { Exit::Unsound } else { exit })
 }
 
 fn open(
@@ -95,10 +104,18 @@ fn report(space: &Space, reason: &str, reinserted: &Reinserted) -> String {
     }
     for Contradiction { address, here, there } in &reinserted.contradictions {
         text.push_str(&format!(
-            "  {address}: this host proves that {here} has it, and the cluster says {there}; delete one of the two\n"
+            "  {address}: this host proves that {here} has it, and the cluster says {there}; delete the one that is here\n"
         ));
     }
-    text.push_str("  reported\n");
+    text.push_str(match (reinserted.knows_nothing, reinserted.contradictions.is_empty()) {
+        (true, _) => {
+            "  not reported: the cluster says that this node holds addresses, and its ledger knows of none; run this as the \
+             plugin runs, with its --data-dir and NODENAME, or, if the ledger is gone and no container runs here, name \
+             this node with --lost\n"
+        }
+        (false, false) => "  not reported: run this again when each of these addresses has one holder\n",
+        (false, true) => "  reported\n",
+    });
     text
 }
 
@@ -111,5 +128,6 @@ fn report_json(space: &Space, reason: &str, reinserted: &Reinserted) -> serde_js
         })
         .collect();
     let put_back: Vec<String> = reinserted.put_back.iter().map(ToString::to_string).collect();
-    json!({ "space": space.to_string(), "reason": reason, "putBack": put_back, "contradictions": contradictions })
+    json!({ "space": space.to_string(), "reason": reason, "putBack": put_back, "contradictions": contradictions,
+            "reported": !reinserted.knows_nothing && reinserted.contradictions.is_empty() })
 }

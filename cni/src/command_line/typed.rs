@@ -67,6 +67,9 @@ pub(super) struct Repair {
     /// Put together again what of this host's own ledger cannot be read, from what can
     #[arg(long, conflicts_with_all = ["open", "lost"])]
     pub(super) local: bool,
+    /// Freeze all spaces first: etcd was restored from a backup, and whoever has not seen what is missing cannot know it
+    #[arg(long, conflicts_with = "local")]
+    pub(super) restored: bool,
     /// Open the spaces, if all nodes have reported
     #[arg(long)]
     pub(super) open: bool,

@@ -211,6 +211,14 @@ impl ClusterLedger {
         })
     }
 
+    /// The spaces that this host has ever seen.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be read.
+    pub fn spaces(&self) -> Result<Vec<Space>, StorageError> {
+        self.journal.look(|tables| tables.spaces())
+    }
+
     /// Everything that this node's attachments hold, by attachment.
     ///
     /// # Errors

@@ -40,9 +40,15 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
                 // A migration makes spaces: those that this ledger has never seen are among them.
                 Ok(stored) if !is_complete || stored.object.epoch() > seen => spaces.push(space),
                 Ok(_) => {}
-                Err(error) => return Ok(Err(error)),
+                // In which epoch it is cannot be read, but its blocks can: one object that is wrong must not keep the
+                // containers of all other networks.
+                Err(error) => {
+                    tracing::warn!(%error, "its blocks are read to know what this node holds in them");
+                    spaces.push(space);
+                }
             }
         }
+        spaces.dedup();
         if is_complete && spaces.is_empty() {
             return Ok(Ok(None));
         }
@@ -79,6 +85,7 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
     async fn learn(&self, space: &Space, rebuilt: &mut Rebuilt) -> Result<Result<(), ReadError>, StorageError> {
         let (index, blocks) = match (self.store.read_index(space).await, self.store.list_blocks(space).await) {
             (Ok(index), Ok(blocks)) => (index, blocks),
+            (Err(ReadError::Unsound { .. } | ReadError::Foreign { .. }), Ok(blocks)) => (None, blocks),
             (Err(error), _) | (_, Err(error)) => return Ok(Err(error)),
         };
         let facts = &self.ledger.facts;

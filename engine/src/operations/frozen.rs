@@ -1,6 +1,6 @@
 //! Frozen spaces: when what a store holds cannot be the newest state, nobody takes an address until a repair.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::address::Address;
 use crate::block::Block;
 use crate::index::{HANDED_OVER, Index};
 use crate::intent::{HeldAddress, Purpose};
-use crate::lease::{Attachment, Lease};
+use crate::lease::{Attachment, Lease, OperationId};
 use crate::ledger::{Journal, StorageError};
 use crate::offset::BlockNumber;
 use crate::space::{BlockId, Space};
@@ -22,8 +22,11 @@ use crate::store::{Listed, Object, Outcome, ReadError, Store, Stored, Swap, Vers
 pub struct Reinserted {
     /// Addresses whose leases were missing and are there again.
     pub put_back: Vec<Address>,
-    /// Addresses that this host proves and somebody else holds.
+    /// Addresses that this host proves and somebody else holds. While there are any, this node has not reported.
     pub contradictions: Vec<Contradiction>,
+    /// Whether the store says that this node holds addresses, and the ledger knows of none: it is another node's, or new,
+    /// and has not reported.
+    pub knows_nothing: bool,
 }
 
 /// An address that two prove.
@@ -110,7 +113,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     /// then it is to be called again.
     pub async fn reinsert(&self, space: &Space) -> Result<Result<Reinserted, ReadError>, StorageError> {
         let mut proven: BTreeMap<BlockId, Vec<HeldAddress>> = BTreeMap::new();
-        self.journal.look(|tables| {
+        let under_way: Vec<OperationId> = self.journal.look(|tables| {
             tables.each_attachment(&[], |_, row| {
                 if row.store == self.store_name {
                     for held in row.held.into_iter().filter(|held| held.block.space == *space) {
@@ -118,17 +121,41 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                     }
                 }
                 Ok(ControlFlow::Continue(()))
-            })
+            })?;
+            let mut under_way = Vec::new();
+            for (operation, intent) in tables.intents()? {
+                under_way.push(operation);
+                if let Purpose::Release(held) = intent.purpose {
+                    under_way.extend(held.into_iter().map(|held| held.operation));
+                }
+            }
+            Ok(under_way)
         })?;
         let mut reinserted = Reinserted::default();
+        if proven.is_empty() {
+            let listed = match self.store.list_blocks(space).await {
+                Ok(listed) => listed,
+                Err(error) => return Ok(Err(error)),
+            };
+            let blocks = listed.into_iter().filter_map(|(_, block)| block.ok());
+            reinserted.knows_nothing = blocks
+                .flat_map(|stored| stored.object.iter().map(|(_, lease)| Arc::clone(&lease.node)).collect::<Vec<_>>())
+                .any(|node| node == self.node);
+        }
+        let known: BTreeSet<OperationId> =
+            proven.values().flatten().map(|held| held.operation).chain(under_way).collect();
         for (id, held) in proven {
-            match self.retry(async || self.try_reinsert(&id, &held).await).await {
+            match self.retry(async || self.try_reinsert(&id, &held, &known).await).await {
                 Ok(part) => {
                     reinserted.put_back.extend(part.put_back);
                     reinserted.contradictions.extend(part.contradictions);
                 }
                 Err(reason) => return Ok(Err(ReadError::Unavailable { reason })),
             }
+        }
+        // Opened, the space would give an address away that one of two may have.
+        if reinserted.knows_nothing || !reinserted.contradictions.is_empty() {
+            return Ok(Ok(reinserted));
         }
         let reported = self.retry(async || self.try_report(space).await).await;
         Ok(reported.map(|()| reinserted).map_err(|reason| ReadError::Unavailable { reason }))
@@ -145,7 +172,14 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         self.swap_now(stored.version, Object::Index(space.clone(), index.into())).await.map(drop)
     }
 
-    async fn try_reinsert(&self, id: &BlockId, proven: &[HeldAddress]) -> Attempt<Reinserted> {
+    /// `known` are the operations of this ledger: a lease of this node by another one is what an old image brought back of
+    /// a container that is gone by now.
+    async fn try_reinsert(
+        &self,
+        id: &BlockId,
+        proven: &[HeldAddress],
+        known: &BTreeSet<OperationId>,
+    ) -> Attempt<Reinserted> {
         let (expected, mut block) = match self.store.read_block(id).await.map_err(text)? {
             Some(stored) => (stored.version, stored.object),
             None => {
@@ -160,6 +194,14 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             let Some(here) = held.lease.as_ref().filter(|lease| !lease.node.is_empty()) else { continue };
             match block.get(held.offset) {
                 None => {
+                    block.insert(held.offset, here.clone());
+                    result.put_back.push(held.address());
+                }
+                Some(there)
+                    if there.operation != held.operation
+                        && there.node == self.node
+                        && !known.contains(&there.operation) =>
+                {
                     block.insert(held.offset, here.clone());
                     result.put_back.push(held.address());
                 }

@@ -17,7 +17,7 @@ use super::client::{Client, Resource};
 use super::data::ClusterId;
 use super::patience::Patience;
 use super::reading::unsound;
-use super::{KubernetesStore, cluster_id};
+use super::{KubernetesStore, cluster_id, unavailable};
 
 /// How long a DEL, CHECK or GC waits for a cluster of which it hears nothing at all.
 pub const SILENCE: Duration = Duration::from_secs(3);
@@ -34,6 +34,18 @@ pub struct KubernetesHost {
     /// In place of the one that the kubeconfig's context names.
     namespace: Option<String>,
     pub(super) patience: Patience,
+}
+
+/// Why a space is frozen whose cluster was put back to an older state.
+pub const RESTORED: &str = "an operator says that an older state of the cluster was restored";
+
+/// What is frozen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frozen {
+    /// The spaces, and why.
+    pub spaces: Vec<(Space, String)>,
+    /// What is wrong with those that cannot be read.
+    pub unreadable: Vec<ReadError>,
 }
 
 /// What came of opening a space.
@@ -194,20 +206,47 @@ impl KubernetesHost {
         Ok(self.run(async |host, _| Ok(host.verify().await?))??)
     }
 
-    /// The spaces that are frozen, and why.
+    /// The spaces that are frozen.
     ///
     /// # Errors
     /// [`ArbiterError`] when the cluster cannot be read.
-    pub fn frozen_spaces(&self) -> Result<Vec<(Space, String)>, ArbiterError> {
+    pub fn frozen_spaces(&self) -> Result<Frozen, ArbiterError> {
         self.run(async |_, store| {
-            let mut frozen = Vec::new();
+            let mut frozen = Frozen::default();
             for (space, listed) in store.list_indexes().await? {
-                let reason = listed?.object.frozen().map(str::to_owned);
-                frozen.extend(reason.map(|reason| (space, reason)));
+                match listed {
+                    Ok(stored) => frozen.spaces.extend(stored.object.frozen().map(|reason| (space, reason.to_owned()))),
+                    Err(error) => frozen.unreadable.push(error),
+                }
             }
             Ok(frozen)
         })?
         .map_err(ArbiterError::from)
+    }
+
+    /// Freezes every space that the cluster has or this host has ever seen, by an operator's word that an older state was
+    /// restored; says which were not frozen before.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] when the cluster or the ledger cannot be used; then this is to be called again.
+    pub fn freeze_restored(&self) -> Result<Vec<Space>, ArbiterError> {
+        let seen = self.ledger.spaces()?;
+        Ok(self.run(async |host, store| {
+            let mut spaces: BTreeSet<Space> = seen.iter().cloned().collect();
+            for (space, listed) in store.list_indexes().await? {
+                match listed {
+                    Ok(stored) if stored.object.frozen().is_none() => drop(spaces.insert(space)),
+                    // What cannot be read stops whoever reads it.
+                    _ => drop(spaces.remove(&space)),
+                }
+            }
+            for space in &spaces {
+                if !host.freeze(space, RESTORED).await? {
+                    return Err(unavailable(format!("{space} could not be frozen in time; run this again")).into());
+                }
+            }
+            Ok(spaces.into_iter().collect())
+        })??)
     }
 
     /// Puts back what this host proves to have in a frozen space, and reports that for all.

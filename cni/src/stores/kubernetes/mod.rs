@@ -27,7 +27,7 @@ use whereabouts_engine::{
     Store, Stored, Swap,
 };
 
-pub use self::cluster::{KubernetesHost, Opened, SILENCE};
+pub use self::cluster::{Frozen, KubernetesHost, Opened, RESTORED, SILENCE};
 pub use self::migrate::{Exempt, Fate, Fence, Finding, Freed, MigrateError, Plan, PlannedPool, ReturnedPool, WayBack};
 pub use self::objects::{IPBlock, IPBlockSpec, IPSpace, IPSpaceSpec};
 pub use self::reading::read_object;
