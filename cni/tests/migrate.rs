@@ -557,6 +557,22 @@ fn a_node_that_was_at_work_before_learns_what_came_since() {
     assert_eq!(cluster.used(), [("10.10.0.0/24".to_owned(), 0), ("10.20.0.0/24 green".to_owned(), 1)]);
 }
 
+/// An ADD looks at the index that the migration has changed, and that is not all that there is to learn.
+#[test]
+fn an_add_after_a_migration_does_not_pass_for_having_learned() {
+    let test = "an_add_after_a_migration_does_not_pass_for_having_learned";
+    let Some(cluster) = Cluster::start(test, "looks") else { return };
+    let (node, range) = (cluster.node("node-1"), json!({ "range": "10.10.0.0/24" }));
+    node.add("g", ("looks", "g", "u1"), &json!({ "range": "10.20.0.0/24" })).address();
+    node.del("unknown", &range);
+    cluster.pod("a", "node-1");
+    cluster.pool("10.10.0.0-24", "10.10.0.0/24", &[("1", "sandbox-a", "looks/a", "net1")]);
+    cluster.migrate(&[]).ended(0);
+    assert_eq!(node.add("n", ("looks", "n", "u2"), &range).address(), "10.10.0.2/24");
+    node.del("sandbox-a", &range);
+    assert_eq!(cluster.used(), [("10.10.0.0/24".to_owned(), 1), ("10.20.0.0/24".to_owned(), 1)]);
+}
+
 #[test]
 fn a_private_pool_becomes_a_space_of_its_own() {
     let Some(cluster) = Cluster::start("a_private_pool_becomes_a_space_of_its_own", "private") else { return };
