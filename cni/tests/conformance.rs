@@ -237,9 +237,7 @@ fn k_rows_configuration() {
     let flat = folder.path().join("flat.conf");
     let write = |value: Value| fs::write(&flat, value.to_string()).unwrap();
     let add = |name: &str, ipam: Value| {
-        let call = plugin.attachment("ADD", name, "eth0");
-        // One that is named must be there.
-        let call = if flat.exists() { call.env("WHEREABOUTS_CONFIGURATION", &flat) } else { call };
+        let call = plugin.attachment("ADD", name, "eth0").env("WHEREABOUTS_CONFIGURATION", &flat);
         call.stdin(&config(&plugin, ipam)).run()
     };
     let log = folder.path().join("whereabouts.log");

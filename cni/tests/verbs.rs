@@ -53,31 +53,6 @@ fn refused(plugin: &Plugin, call: Call, code: u64, words: &[&str]) {
 // === ADD ===
 
 /// The exact bytes of the answer to one configuration in every version.
-/// What stands in it may say where the ledger is: another ledger would give the same addresses away again.
-#[test]
-fn a_flat_file_that_is_named_and_not_there_is_an_error_before_anything_is_written() {
-    let folder = tempfile::tempdir().unwrap();
-    let plugin = Plugin::new(folder.path().join("ledger"));
-    let flat = folder.path().join("whereabouts.conf");
-    let config = serde_json::json!({
-        "cniVersion": "1.1.0", "name": "test", "type": "bridge",
-        "ipam": { "type": "whereabouts", "range": "10.0.0.0/24" },
-    });
-    let add = || plugin.attachment("ADD", "c1", "eth0").env("WHEREABOUTS_CONFIGURATION", &flat).stdin(&config).run();
-    let refused = add();
-    let (code, message) = refused.error();
-    assert_eq!(code, 7, "{message}");
-    for words in ["WHEREABOUTS_CONFIGURATION", flat.to_str().unwrap(), "unset"] {
-        assert!(message.contains(words), "{words} is not in: {message}");
-    }
-    let del = plugin.attachment("DEL", "c1", "eth0").env("WHEREABOUTS_CONFIGURATION", &flat);
-    del.stdin(&config).run().ok();
-    std::fs::write(&flat, serde_json::json!({ "datastore": "local", "data_dir": plugin.data_dir() }).to_string())
-        .unwrap();
-    assert_eq!(add().address(), "10.0.0.1/24");
-    assert!(plugin.data_dir().join("ledger.redb").exists());
-}
-
 #[test]
 fn the_result_has_the_shape_of_its_version() {
     for v in VERSIONS {

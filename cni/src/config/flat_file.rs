@@ -26,8 +26,6 @@ const STANDARD_PATHS: [&str; 3] = [
 #[derive(Clone, Debug)]
 pub struct FlatFileSearch {
     paths: Vec<PathBuf>,
-    /// The environment variable that names the only path, where one does.
-    named_by: Option<&'static str>,
 }
 
 /// A flat file that was found.
@@ -45,33 +43,26 @@ impl FlatFileSearch {
     /// The places of the Go plugin.
     #[must_use]
     pub fn standard() -> Self {
-        Self { paths: STANDARD_PATHS.iter().map(PathBuf::from).collect(), named_by: None }
+        Self { paths: STANDARD_PATHS.iter().map(PathBuf::from).collect() }
     }
 
     /// This one path.
     #[must_use]
     pub fn only(path: impl Into<PathBuf>) -> Self {
-        Self { paths: vec![path.into()], named_by: None }
-    }
-
-    /// This one path, where a file must be because an environment variable names it: what stands in it may say where the
-    /// ledger is, and another ledger would give the same addresses away again.
-    #[must_use]
-    pub fn named(path: impl Into<PathBuf>, variable: &'static str) -> Self {
-        Self { paths: vec![path.into()], named_by: Some(variable) }
+        Self { paths: vec![path.into()] }
     }
 
     /// Nowhere.
     #[must_use]
     pub fn none() -> Self {
-        Self { paths: Vec::new(), named_by: None }
+        Self { paths: Vec::new() }
     }
 
-    /// Reads the first file that exists, `configuration_path` before all others. None at all is no error, unless one is
-    /// [named](Self::named): the flat file is optional.
+    /// Reads the first file that exists, `configuration_path` before all others. None at all is no error: the flat file
+    /// is optional.
     ///
     /// # Errors
-    /// The named file is not there, or the first file that exists cannot be used. What stands in it is never repeated, because `configuration_path` may
+    /// The first file that exists cannot be used. What stands in it is never repeated, because `configuration_path` may
     /// name any file of the host.
     pub fn find(
         &self,
@@ -89,15 +80,7 @@ impl FlatFileSearch {
                 return Ok(Some(file));
             }
         }
-        match (self.named_by, self.paths.first()) {
-            (Some(variable), Some(path)) => Err(ConfigurationError::value(
-                variable,
-                path.to_string_lossy(),
-                "is no file",
-                "put the flat file there, or unset the variable, so that the usual places are looked into",
-            )),
-            _ => Ok(None),
-        }
+        Ok(None)
     }
 }
 
