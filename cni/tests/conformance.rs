@@ -237,7 +237,8 @@ fn k_rows_configuration() {
     let flat = folder.path().join("flat.conf");
     let write = |value: Value| fs::write(&flat, value.to_string()).unwrap();
     let add = |name: &str, ipam: Value| {
-        let call = plugin.attachment("ADD", name, "eth0").env("WHEREABOUTS_CONFIGURATION", &flat);
+        let call = plugin.attachment("ADD", name, "eth0");
+        let call = if flat.exists() { call.env("WHEREABOUTS_CONFIGURATION", &flat) } else { call };
         call.stdin(&config(&plugin, ipam)).run()
     };
     let log = folder.path().join("whereabouts.log");

@@ -138,6 +138,7 @@ fn whatever_is_broken_del_frees() {
         del(&plugin, "c1").env("CNI_ARGS", "K8S_POD_NAME=;;=;"),
         del(&plugin, "c1").pod("default", "gone", "u1"),
         del(&plugin, "c1").env("WHEREABOUTS_CONFIGURATION", "/etc"),
+        del(&plugin, "c1").env("WHEREABOUTS_CONFIGURATION", "/no/such/file"),
     ] {
         plugin.add("c1", "eth0", &config).ok();
         succeeds(call.stdin(&config));
@@ -186,6 +187,47 @@ fn a_broken_flat_file_does_not_lose_the_ledger() {
         succeeds(on_host(del(&plugin, "c1")).stdin(&config));
         assert_eq!(held(&plugin).len(), 0, "{path}");
     }
+}
+
+/// The file that the variable names says where the ledger is. Without it an ADD would give the addresses of another one.
+#[test]
+fn a_flat_file_that_is_named_and_missing_leads_to_no_other_ledger() {
+    let (folder, plugin) = plugin();
+    let (flat, aside) = (folder.path().join("flat.conf"), folder.path().join("aside.conf"));
+    fs::write(&flat, json!({ "data_dir": plugin.data_dir() }).to_string()).unwrap();
+    let elsewhere = Plugin::new(folder.path().join("elsewhere"));
+    let config = elsewhere.range("10.0.0.0/24");
+    let mut bare = config.clone();
+    bare["ipam"].as_object_mut().unwrap().remove("data_dir");
+    let on_host = |call: Call| call.env("WHEREABOUTS_CONFIGURATION", &flat).stdin(&bare);
+    let added = on_host(plugin.attachment("ADD", "c1", "eth0")).run();
+    bare["prevResult"] = added.ok().clone();
+    bare["cni.dev/valid-attachments"] = json!([]);
+    bare["ipam"]["gc_grace"] = 0.into();
+
+    fs::rename(&flat, &aside).unwrap();
+    // Whatever would be done is done here, and not in the ledger of this machine.
+    bare["ipam"]["data_dir"] = config["ipam"]["data_dir"].clone();
+    let on_host = |call: Call| call.env("WHEREABOUTS_CONFIGURATION", &flat).stdin(&bare);
+    for verb in ["ADD", "CHECK", "GC", "STATUS"] {
+        let answer = on_host(plugin.attachment(verb, "c2", "eth0")).run();
+        let (code, message) = answer.error();
+        assert_eq!(code, 4, "{verb}: {message}");
+        for word in ["WHEREABOUTS_CONFIGURATION = ", flat.to_str().unwrap(), "put the flat file there"] {
+            assert!(message.contains(word), "{verb}: {word} is not in: {message}");
+        }
+    }
+    let log = succeeds(on_host(del(&plugin, "c1")));
+    assert!(log.contains("WHEREABOUTS_CONFIGURATION") && log.contains("data_dir"), "the log tells of it: {log}");
+    assert!(!elsewhere.data_dir().exists());
+    assert_eq!(addresses(&plugin), ["10.0.0.1"]);
+
+    fs::rename(&aside, &flat).unwrap();
+    bare["ipam"].as_object_mut().unwrap().remove("data_dir");
+    let on_host = |call: Call| call.env("WHEREABOUTS_CONFIGURATION", &flat).stdin(&bare);
+    succeeds(on_host(plugin.attachment("CHECK", "c1", "eth0")));
+    on_host(plugin.verb("GC")).run().ok();
+    assert_eq!(held(&plugin).len(), 0);
 }
 
 #[test]

@@ -13,7 +13,8 @@ fuzz_target!(|input: &str| {
     let pairs = variables.lines().filter_map(|line| line.split_once('='));
     // The flat file of this machine is none of the fuzzer's business.
     let pairs = pairs.filter(|(name, _)| *name != "WHEREABOUTS_CONFIGURATION");
-    let environment = Environment::from_pairs(pairs.chain([("WHEREABOUTS_CONFIGURATION", "/nonexistent")]));
+    let empty = concat!(env!("CARGO_MANIFEST_DIR"), "/empty.conf");
+    let environment = Environment::from_pairs(pairs.chain([("WHEREABOUTS_CONFIGURATION", empty)]));
     let incoming = Incoming::read(&environment, &mut stdin.as_bytes());
     if let Err(error) = incoming.request {
         let object = error.to_object(incoming.version);

@@ -30,7 +30,7 @@ pub const VARIABLES: &[Variable] = &[
         meaning: "name of this node in its cluster; goes before the file nodename beside the flat file",
     },
     Variable { name: DATA_DIR, meaning: "folder of the ledger; goes before data_dir of the configuration" },
-    Variable { name: FLAT_FILE, meaning: "path of the flat file, instead of the usual places" },
+    Variable { name: FLAT_FILE, meaning: "path of the flat file, which must be there, instead of the usual places" },
     Variable {
         name: STATE_HOME,
         meaning: "folder of a user's state; the ledger of commands is in `whereabouts` below",
@@ -268,7 +268,10 @@ impl Environment {
     #[must_use]
     pub fn surroundings(&self) -> Surroundings {
         Surroundings {
-            flat_files: self.values.get(FLAT_FILE).map_or_else(FlatFileSearch::standard, FlatFileSearch::only),
+            flat_files: match self.values.get(FLAT_FILE) {
+                Some(path) => FlatFileSearch::named(FLAT_FILE, path),
+                None => FlatFileSearch::standard(),
+            },
             data_dir: self.values.get(DATA_DIR).map(PathBuf::from),
             node: self
                 .values

@@ -149,6 +149,7 @@ impl CniError {
             Self::Version(_) => ErrorCode::IncompatibleVersion,
             Self::Environment(_) | Self::Arguments(_) => ErrorCode::InvalidEnvironment,
             Self::Configuration(error) => match error {
+                ConfigurationError::NoFlatFile { .. } => ErrorCode::InvalidEnvironment,
                 ConfigurationError::Read { .. } => ErrorCode::Io,
                 ConfigurationError::Json { .. }
                 | ConfigurationError::FlatFileJson { .. }

@@ -119,6 +119,8 @@ struct Input<'a> {
     /// Empty for VERSION.
     network: Result<NetworkConfiguration, CniError>,
     flat_file: Result<Option<FlatFile>, ConfigurationError>,
+    /// The flat file that a variable of the environment names was needed, and is not there.
+    missing: Option<ConfigurationError>,
     /// About the search for the flat file.
     warnings: Vec<Warning>,
 }
@@ -151,19 +153,24 @@ impl Incoming {
             Ok(network) => find_flat_file(network, &surroundings, &mut warnings),
             Err(_) => surroundings.flat_files.find(None, &mut warnings),
         };
-        let mut host_warnings = Vec::new();
+        let (mut host_warnings, mut missing) = (Vec::new(), None);
         let instead;
         let usable_flat_file = match &flat_file {
             Ok(file) => file.as_ref(),
             Err(error) => {
-                instead = flat_file_of_host(error, &surroundings, &mut host_warnings);
+                let found = surroundings.flat_files.find(None, &mut Vec::new());
+                (instead, missing) = match found {
+                    Err(error @ ConfigurationError::NoFlatFile { .. }) => (None, Some(error)),
+                    found => (found.ok().flatten(), None),
+                };
+                host_warnings.push(instead_of(error, instead.as_ref()));
                 instead.as_ref()
             }
         };
         let mut lossy = LossyConfiguration::read(network.as_ref().ok(), usable_flat_file, &surroundings);
         lossy.warnings.splice(..0, host_warnings);
         let version = SpecVersion::parse(lossy.cni_version.as_deref().unwrap_or_default());
-        let input = Input { environment, surroundings, network, flat_file, warnings };
+        let input = Input { environment, surroundings, network, flat_file, missing, warnings };
         let request = match command {
             // Nothing but the attachment counts, and that has been checked.
             Command::Del => input.delete(&lossy),
@@ -188,22 +195,12 @@ impl Incoming {
 
 /// DEL and GC must work on the right ledger whatever the flat file that the network names has become: what says where
 /// that is usually stands in the host's own.
-fn flat_file_of_host(
-    error: &ConfigurationError,
-    surroundings: &Surroundings,
-    warnings: &mut Vec<Warning>,
-) -> Option<FlatFile> {
-    let instead = surroundings.flat_files.find(None, &mut Vec::new()).ok().flatten();
-    let source = match &instead {
+fn instead_of(error: &ConfigurationError, flat_file: Option<&FlatFile>) -> Warning {
+    let source = match flat_file {
         Some(file) => file.path.display().to_string(),
         None => "the network's configuration and the defaults".to_owned(),
     };
-    warnings.push(Warning::new(
-        "flat file",
-        "",
-        format!("{error}; until then data_dir and the log come from {source}"),
-    ));
-    instead
+    Warning::new("flat file", "", format!("{error}; until then data_dir and the log come from {source}"))
 }
 
 // === impl Request ===
@@ -266,10 +263,12 @@ impl Input<'_> {
         }))
     }
 
-    /// The rest of the configuration does not matter to GC: what is to be freed is known from the ledger.
+    /// The rest of the configuration does not matter to GC: what is to be freed is known from the ledger, if it is the
+    /// right one. Nobody waits for a GC as a pod does for its DEL, so it need not guess.
     fn collect(self) -> Result<Request, CniError> {
         let network = self.network?;
         let (name, _) = check_head(&network, Command::Gc)?;
+        self.missing.map_or(Ok(()), Err)?;
         Ok(Request::Collect(CollectRequest { network: name, valid: read_valid_attachments(&network)? }))
     }
 

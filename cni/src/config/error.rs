@@ -40,6 +40,18 @@ pub enum ConfigurationError {
         /// What is wrong, and where.
         source: serde_json::Error,
     },
+    /// The flat file that a variable of the environment names is not there. It may be what says where the ledger is.
+    #[error(
+        "{variable} = {}: there is no such file: put the flat file there, or unset the variable so that it is looked for \
+         in the usual places",
+        shorten(&path.to_string_lossy())
+    )]
+    NoFlatFile {
+        /// The variable.
+        variable: &'static str,
+        /// What it names.
+        path: PathBuf,
+    },
     /// A document given to `check-config` is neither JSON nor YAML.
     #[error("{input} is not YAML: {reason}: give a network configuration (JSON) or a NetworkAttachmentDefinition")]
     Yaml {

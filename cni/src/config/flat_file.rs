@@ -26,6 +26,8 @@ const STANDARD_PATHS: [&str; 3] = [
 #[derive(Clone, Debug)]
 pub struct FlatFileSearch {
     paths: Vec<PathBuf>,
+    /// The variable that names the only path, whose file must then be there.
+    named_by: Option<&'static str>,
 }
 
 /// A flat file that was found.
@@ -43,27 +45,34 @@ impl FlatFileSearch {
     /// The places of the Go plugin.
     #[must_use]
     pub fn standard() -> Self {
-        Self { paths: STANDARD_PATHS.iter().map(PathBuf::from).collect() }
+        Self { paths: STANDARD_PATHS.iter().map(PathBuf::from).collect(), named_by: None }
     }
 
-    /// This one path.
+    /// This one path, at which a file may be.
     #[must_use]
     pub fn only(path: impl Into<PathBuf>) -> Self {
-        Self { paths: vec![path.into()] }
+        Self { paths: vec![path.into()], named_by: None }
+    }
+
+    /// This one path, at which a file must be, because somebody says so in this environment variable: what stands in it
+    /// may be where the ledger is, and without it another one would give the same addresses again.
+    #[must_use]
+    pub fn named(variable: &'static str, path: impl Into<PathBuf>) -> Self {
+        Self { paths: vec![path.into()], named_by: Some(variable) }
     }
 
     /// Nowhere.
     #[must_use]
     pub fn none() -> Self {
-        Self { paths: Vec::new() }
+        Self { paths: Vec::new(), named_by: None }
     }
 
-    /// Reads the first file that exists, `configuration_path` before all others. None at all is no error: the flat file
-    /// is optional.
+    /// Reads the first file that exists, `configuration_path` before all others. None at all is no error, unless a
+    /// variable names one: the flat file is optional.
     ///
     /// # Errors
-    /// The first file that exists cannot be used. What stands in it is never repeated, because `configuration_path` may
-    /// name any file of the host.
+    /// The first file that exists cannot be used, or the one that a variable names is not there. What stands in a file is
+    /// never repeated, because `configuration_path` may name any file of the host.
     pub fn find(
         &self,
         configuration_path: Option<&str>,
@@ -80,7 +89,10 @@ impl FlatFileSearch {
                 return Ok(Some(file));
             }
         }
-        Ok(None)
+        match (self.named_by, self.paths.first()) {
+            (Some(variable), Some(path)) => Err(ConfigurationError::NoFlatFile { variable, path: path.clone() }),
+            _ => Ok(None),
+        }
     }
 }
 
@@ -179,6 +191,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let search = FlatFileSearch::only(folder.path().join("absent.conf"));
         assert!(search.find(None, &mut Vec::new()).unwrap().is_none());
+    }
+
+    /// The variable is asked only where the network names no file that is there.
+    #[test]
+    fn a_file_that_a_variable_names_must_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let (named, configured) = (folder.path().join("named.conf"), folder.path().join("configured.conf"));
+        let search = FlatFileSearch::named("A_VARIABLE", &named);
+        for path in [None, configured.to_str()] {
+            let error = search.find(path, &mut Vec::new()).unwrap_err().to_string();
+            assert!(error.contains("A_VARIABLE") && error.contains(named.to_str().unwrap()), "{error}");
+        }
+        std::fs::write(&configured, "{}").unwrap();
+        assert_eq!(search.find(configured.to_str(), &mut Vec::new()).unwrap().unwrap().path, configured);
+        std::fs::write(&named, "{}").unwrap();
+        assert_eq!(search.find(None, &mut Vec::new()).unwrap().unwrap().path, named);
     }
 
     #[track_caller]

@@ -10,15 +10,19 @@ use crate::cni::ErrorCode;
 const CONF: &str = r#"{"cniVersion": "1.1.0", "name": "net", "type": "bridge",
     "ipam": {"type": "whereabouts", "range": "10.0.0.0/24"}}"#;
 
-/// A call with everything that the verb needs, and no flat file; `more` goes before.
+/// A call with everything that the verb needs, and an empty flat file, so that the one of this machine does not count;
+/// `more` goes before.
 fn call(command: &str, more: &[(&str, &str)], stdin: &str) -> Incoming {
+    let folder = tempfile::tempdir().unwrap();
+    let flat_file = folder.path().join("empty.conf");
+    std::fs::write(&flat_file, "{}").unwrap();
     let usual = [
         ("CNI_COMMAND", command),
         ("CNI_CONTAINERID", "c1"),
         ("CNI_NETNS", "/var/run/netns/none"),
         ("CNI_IFNAME", "eth0"),
         ("CNI_PATH", "/opt/cni/bin"),
-        ("WHEREABOUTS_CONFIGURATION", "/no/flat/file"),
+        ("WHEREABOUTS_CONFIGURATION", flat_file.to_str().unwrap()),
     ];
     // Of equal names the last one counts.
     let pairs = usual.iter().chain(more).copied();
@@ -178,6 +182,25 @@ fn a_broken_flat_file_stops_add_and_not_del() {
     assert!(call("GC", &flat, CONF).request.is_ok());
     std::fs::write(&path, r#"{"data_dir": "/flat"}"#).unwrap();
     assert_eq!(call("DEL", &flat, "{").lossy.host.data_dir, Path::new("/flat"));
+}
+
+/// A file that the network names may be broken beside it: the ledger is looked for in the same place, and is not known.
+#[test]
+fn a_flat_file_that_is_named_and_missing_stops_all_but_del() {
+    let missing = [("WHEREABOUTS_CONFIGURATION", "/no/flat/file")];
+    let broken = CONF.replace(r#""range""#, r#""configuration_path": "relative", "range""#);
+    let words = ["WHEREABOUTS_CONFIGURATION = /no/flat/file", "unset the variable"];
+    for command in ["ADD", "CHECK", "GC", "STATUS"] {
+        refused(call(command, &missing, CONF), ErrorCode::InvalidEnvironment, &words);
+    }
+    refused(call("GC", &missing, &broken), ErrorCode::InvalidEnvironment, &words);
+    for conf in [CONF, &broken, "{"] {
+        let incoming = call("DEL", &missing, conf);
+        assert!(incoming.request.is_ok(), "{conf}");
+        let warning = incoming.lossy.warnings[0].to_string();
+        assert!(warning.contains("the network's configuration and the defaults"), "{warning}");
+    }
+    assert!(call("VERSION", &missing, "").request.is_ok());
 }
 
 #[test]
