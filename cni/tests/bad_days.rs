@@ -23,7 +23,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 use support::Plugin;
 use support::leases::held;
-use support::machine::on_own_machine;
+use support::machine::{on_own_machine, overlay_is_possible};
 use support::skip::skip;
 use whereabouts_engine::Spool;
 
@@ -99,6 +99,36 @@ fn on_a_full_disk_who_only_looks_is_served_and_the_unknown_is_not_queued() {
             log.contains("as an earlier call had queued") && log.contains("10.0.0."),
             "what was freed late is in the log: {log}"
         );
+    });
+    told.unwrap_or_else(|why| skip(test, &why));
+}
+
+/// On an overlay, as in a container image, all works until the container is gone.
+#[test]
+fn a_ledger_on_an_overlay_is_warned_of() {
+    let test = "a_ledger_on_an_overlay_is_warned_of";
+    let told = overlay_is_possible().and_then(|()| {
+        on_own_machine(test, |machine| {
+            let folder = machine.overlay("layers");
+            let (layered, local) =
+                (Plugin::new(folder.join("ledger")), Plugin::new(machine.folder("disk").join("ledger")));
+            for (plugin, is_warned) in [(&layered, true), (&local, false)] {
+                let config = plugin.range("10.0.0.0/24");
+                // The second ADD opens what the first one has made.
+                for container in ["c1", "c2"] {
+                    let answer = plugin.add(container, "eth0", &config);
+                    answer.ok();
+                    let warning = answer.stderr.lines().find(|line| line.contains("may vanish"));
+                    assert_eq!(warning.is_some(), is_warned, "{}", answer.stderr);
+                    let words = ["WARN", "overlay", "ledger.redb", "set data_dir to a folder on a disk of this host"];
+                    assert!(words.iter().all(|word| warning.is_none_or(|line| line.contains(word))), "{warning:?}");
+                }
+                let answer = plugin.del("c1", "eth0", &config);
+                answer.ok();
+                assert_eq!(answer.stderr.contains("may vanish"), is_warned, "{}", answer.stderr);
+                assert_eq!(held(plugin).len(), 1);
+            }
+        })
     });
     told.unwrap_or_else(|why| skip(test, &why));
 }

@@ -72,19 +72,44 @@ pub fn on_own_machine(test: &str, story: impl FnOnce(&Machine)) -> Result<(), St
     Ok(())
 }
 
+/// Whether an overlay can be mounted on such a machine, as [`Machine::overlay`] does it.
+///
+/// # Errors
+///
+/// When it cannot: in words for people, for [`super::skip::skip`].
+pub fn overlay_is_possible() -> Result<(), String> {
+    if std::env::var_os(INSIDE).is_some() {
+        return Ok(());
+    }
+    let script = format!("mount -t tmpfs none /run && mkdir /run/overlay && {}", overlay_at("/run/overlay"));
+    probe(&script, "an overlay cannot be mounted here")
+}
+
+/// The shell command that mounts an overlay in `folder`, at `folder`/merged. The folder is on a file system that an
+/// overlay can stand on, as tmpfs is.
+fn overlay_at(folder: &str) -> String {
+    format!(
+        "cd {folder} && mkdir lower upper work merged && \
+         mount -t overlay none -o lowerdir=lower,upperdir=upper,workdir=work merged"
+    )
+}
+
 /// Whether the namespaces and `ip` are to be had.
 fn possible_here() -> Result<(), String> {
+    let script = "mount -t tmpfs none /run && ip netns add probe && ip link add probe type veth peer p";
+    probe(script, "network namespaces need root or user namespaces, and ip (iproute2)")
+}
+
+/// Whether a shell script succeeds inside the namespaces; else `need`, and what went wrong.
+fn probe(script: &str, need: &str) -> Result<(), String> {
     let output = unshare()
-        .args(["sh", "-c", "mount -t tmpfs none /run && ip netns add probe && ip link add probe type veth peer p"])
+        .args(["sh", "-c", script])
         .output()
         .map_err(|error| format!("unshare (util-linux) does not run: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
-    Err(format!(
-        "network namespaces need root or user namespaces, and ip (iproute2): {}",
-        String::from_utf8_lossy(&output.stderr).trim_end()
-    ))
+    Err(format!("{need}: {}", String::from_utf8_lossy(&output.stderr).trim_end()))
 }
 
 /// New network and mount namespaces, and for an ordinary user a user namespace around them.
@@ -123,6 +148,16 @@ impl Machine {
     #[track_caller]
     pub fn run(&self, program: &str, arguments: &[&str]) -> String {
         succeeded(Command::new(program).args(arguments))
+    }
+
+    /// A folder on an overlay, as in a container image, where that [is possible](overlay_is_possible).
+    #[track_caller]
+    pub fn overlay(&self, name: &str) -> PathBuf {
+        let folder = self.folder(name);
+        let text = folder.to_str().expect("a folder of UTF-8");
+        self.run("mount", &["-t", "tmpfs", "none", text]);
+        self.run("sh", &["-c", &overlay_at(text)]);
+        folder.join("merged")
     }
 
     /// A bridge, and the keys of a network configuration that uses it. It has a link address of its own: one without

@@ -710,3 +710,6 @@ fn explain(path: &Path, careful: &Careful, error: redb::Error) -> LedgerFileErro
         other => LedgerFileError::Damaged { path, detail: other.to_string() },
     }
 }
+
+#[cfg(test)]
+mod tests;
