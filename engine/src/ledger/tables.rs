@@ -395,9 +395,13 @@ impl<R: RowsMut> Tables<R> {
 
     /// Adds a past lease, and lets the earliest go when there are more than [`HISTORY_MAX`].
     pub(crate) fn add_past(&mut self, past: &Past) -> Result<(), StorageError> {
+        self.add_past_within(past, HISTORY_MAX)
+    }
+
+    fn add_past_within(&mut self, past: &Past, most: u64) -> Result<(), StorageError> {
         let key = keys::history(past.until, past.lease.operation, &past.block, past.offset.get());
         self.put(Table::History, &key, past)?;
-        let mut surplus = self.0.count(Table::History)?.saturating_sub(HISTORY_MAX);
+        let mut surplus = self.0.count(Table::History)?.saturating_sub(most);
         if surplus == 0 {
             return Ok(());
         }
@@ -411,5 +415,66 @@ impl<R: RowsMut> Tables<R> {
             Ok(ControlFlow::Continue(()))
         })?;
         earliest.iter().try_for_each(|key| self.0.delete(Table::History, key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::LeaseState;
+    use crate::ledger::Journal;
+    use crate::ledger::memory::MemoryLedger;
+    use crate::{Family, Network};
+
+    /// A lease that ended then.
+    fn past(until: u64, offset: u8) -> Past {
+        let number = BlockNumber::new(Family::V4, 10 << 16).unwrap();
+        let lease = Lease {
+            state: LeaseState::Active,
+            operation: OperationId::from_bytes(until.to_be_bytes()),
+            attachment: Attachment::new("c", "eth0", "net"),
+            owner: Owner::Container,
+            node: "n".into(),
+            boot: None,
+            pool: "10.0.0.0/24".parse().unwrap(),
+            provider: None,
+            since: 0,
+        };
+        let block = BlockId { space: Space::shared(Network::unnamed(), Family::V4), number };
+        Past { block, offset: Offset::from(offset), lease, until }
+    }
+
+    fn ends(ledger: &MemoryLedger) -> Vec<u64> {
+        let look = ledger.look(|tables| {
+            let mut ends = Vec::new();
+            tables.each_past(0, |past| {
+                ends.push(past.until);
+                Ok(ControlFlow::Continue(()))
+            })?;
+            Ok(ends)
+        });
+        look.unwrap()
+    }
+
+    /// However late a lease is written down that ended early, as by a clock that goes back.
+    #[test]
+    fn the_earliest_of_the_history_go_and_the_newest_stay() {
+        const MOST: usize = 5;
+        let ledger = MemoryLedger::default();
+        let mut expected = Vec::new();
+        // 300 needs a second byte of the key, where the lowest would be the highest in the other order of bytes.
+        for (offset, until) in (1..).zip([7, 300, 2, 9, 255, 256, 1, 8, 301, 3]) {
+            ledger.record(|tables| tables.add_past_within(&past(until, offset), MOST as u64)).unwrap();
+            expected.push(until);
+            expected.sort_unstable();
+            expected.drain(..expected.len().saturating_sub(MOST));
+            assert_eq!(ends(&ledger), expected, "after {until}");
+        }
+        assert_eq!(expected, [9, 255, 256, 300, 301]);
+        // All that is too much goes at once, and what is kept is that of every ledger.
+        ledger.record(|tables| tables.add_past_within(&past(400, 0), 2)).unwrap();
+        assert_eq!(ends(&ledger), [301, 400]);
+        ledger.record(|tables| tables.add_past(&past(500, 0))).unwrap();
+        assert_eq!((ends(&ledger).len(), HISTORY_MAX), (3, 100_000), "as the documents say");
     }
 }
