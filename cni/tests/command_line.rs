@@ -121,6 +121,41 @@ fn answers_in_json_are_json_and_errors_too() {
     assert!(json(&fails(ledger, &["who", "10.0.0.9", "--json"], 3))["error"].is_string());
 }
 
+/// A time is in one tenure, and the answer is one line, whoever else held the address before or after.
+#[test]
+fn who_held_an_address_at_a_time_is_one_holder() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = folder.path();
+    // A whole second that is over lies between what was done before it and what is done after it.
+    let next_second = || std::thread::sleep(std::time::Duration::from_millis(1100));
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let before = (now() - 60).to_string();
+    ok(ledger, &["allocate", "10.0.0.0/24", "--name", "first"]);
+    next_second();
+    let in_first = now().to_string();
+    ok(ledger, &["release", "10.0.0.1"]);
+    next_second();
+    let between = now().to_string();
+    ok(ledger, &["allocate", "10.0.0.0/24", "--name", "second"]);
+    next_second();
+    let in_second = now().to_string();
+
+    assert_eq!(ok(ledger, &["who", "10.0.0.1"]).lines().count(), 2);
+    for (at, holder) in [(&in_first, "first"), (&in_second, "second")] {
+        let told = ok(ledger, &["who", "10.0.0.1", "--at", at]);
+        assert!(told.lines().count() == 1 && told.contains(holder), "{holder}: {told}");
+        let told = json(&ok(ledger, &["who", "10.0.0.1", "--at", at, "--json"]));
+        assert_eq!((told["owner"]["name"].as_str(), told["until"].is_string()), (Some(holder), holder == "first"));
+    }
+    // The same time, as people write it.
+    let told = json(&ok(ledger, &["who", "10.0.0.1", "--json", "--at", &in_first]));
+    assert!(ok(ledger, &["who", "10.0.0.1", "--at", told["until"].as_str().unwrap()]).contains("first"));
+    for at in [&before, &between] {
+        let said = fails(ledger, &["who", "10.0.0.1", "--at", at], 3);
+        assert!(said.lines().count() == 1 && said.contains("10.0.0.1: nobody held it then"), "{said}");
+    }
+}
+
 #[test]
 fn a_picture_reads_in_80_columns() {
     let folder = tempfile::tempdir().unwrap();
