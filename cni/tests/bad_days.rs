@@ -91,6 +91,14 @@ fn on_a_full_disk_who_only_looks_is_served_and_the_unknown_is_not_queued() {
         }
         assert!(n_queued(&plugin) <= n_before && !log.contains("the next call frees it"), "{log}");
 
+        // A person learns that the same may work later.
+        let refused = command(&plugin, &["allocate", "10.9.0.0/16", "--count", "9000"]);
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!((refused.status.code(), said.contains("no room on the disk for")), (Some(7), true), "{said}");
+        let shown = command(&plugin, &["show", "leases", "10.9.0.0/16"]).stdout;
+        let n_lines = |text: &[u8]| text.iter().filter(|byte| **byte == b'\n').count();
+        assert_eq!(n_lines(&shown), n_lines(&refused.stdout), "what was answered is held, and nothing else");
+
         drop(ballast);
         fs::remove_file(folder.join("ballast")).unwrap();
         log.push_str(&plugin.del("never", "eth0", &config).stderr);

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "this is a test")]
 
+mod support;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
@@ -9,6 +11,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+use support::Plugin;
 
 fn command(data_dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_whereabouts"));
@@ -449,6 +452,77 @@ fn what_was_named_and_is_not_held_is_told() {
     assert!(said.contains("nobody holds that: 10.0.0.77, name nobody"), "{said}");
     // One that is named twice is held once, and that is enough.
     assert_eq!(ok(ledger, &["release", "10.0.0.4", "10.0.0.4", "--name", "web"]).lines().count(), 1);
+}
+
+#[test]
+fn what_a_container_holds_is_given_back_by_its_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, plugin) = (folder.path(), Plugin::new(folder.path()));
+    let config = plugin.range("10.0.0.0/24");
+    let mut other = config.clone();
+    other["name"] = "other".into();
+    for (container, interface, config) in
+        [("c1", "eth0", &config), ("c1", "net1", &config), ("c2", "eth0", &config), ("c1", "eth0", &other)]
+    {
+        plugin.add(container, interface, config).ok();
+    }
+    assert!(fails(ledger, &["release", "--interface", "eth0"], 2).contains("--container"));
+    let said = fails(ledger, &["release", "--container", "c1", "--interface", "net7"], 3);
+    assert!(said.contains("nobody holds that: container c1/net7"), "{said}");
+
+    let freed = ok(ledger, &["release", "--container", "c1", "--interface", "net1"]);
+    assert_eq!(freed.lines().count(), 1, "{freed}");
+    assert!(freed.starts_with("10.0.0.2 was held by") && freed.contains("c1/net1 of network test"), "{freed}");
+    // Without an interface all of them, in every network of CNI.
+    let freed = ok(ledger, &["release", "--container", "c1"]);
+    let starts = |address: &str| freed.lines().any(|line| line.starts_with(address));
+    assert!(freed.lines().count() == 2 && starts("10.0.0.1 ") && starts("10.0.0.4 "), "{freed}");
+    let said = fails(ledger, &["release", "--container", "c1"], 3);
+    assert!(said.contains("nobody holds that: container c1;"), "{said}");
+    let left = ok(ledger, &["show", "leases"]);
+    assert!(left.lines().count() == 1 && left.contains("c2/eth0"), "{left}");
+}
+
+#[test]
+fn gateways_and_the_edges_of_a_range_are_given_as_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = folder.path();
+    let given = |arguments: &[&str]| {
+        let output = run(ledger, &[&["allocate"], arguments].concat());
+        let given = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
+        (output.status.code(), given.join(" "))
+    };
+    let gateways = ["10.0.0.0/29", "--count", "9", "--gateway", "10.0.0.1", "--gateway", "10.0.0.3"];
+    assert_eq!(given(&gateways), (Some(4), "10.0.0.2/29 10.0.0.4/29 10.0.0.5/29 10.0.0.6/29".into()));
+    // One of another range, or of the other family, takes nothing away.
+    let others = ["10.1.0.0/30", "fd00::/126", "--name", "n", "--gateway", "fd00::1", "--gateway", "10.0.0.1"];
+    assert_eq!(given(&others), (Some(0), "10.1.0.1/30 fd00::2/126".into()));
+
+    assert_eq!(given(&["10.2.0.0/30", "--count", "9"]), (Some(4), "10.2.0.1/30 10.2.0.2/30".into()));
+    let all = "10.3.0.0/30 10.3.0.1/30 10.3.0.2/30 10.3.0.3/30";
+    assert_eq!(given(&["10.3.0.0/30", "--count", "9", "--l3"]), (Some(4), all.into()));
+    assert_eq!(given(&["10.4.0.0/31", "--count", "2", "--l3"]), (Some(0), "10.4.0.0/31 10.4.0.1/31".into()));
+    assert_eq!(given(&["fd00::7/128", "--name", "n", "--l3"]), (Some(0), "fd00::7/128".into()));
+}
+
+#[test]
+fn networks_of_other_names_do_not_collide() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = folder.path();
+    let take = |arguments: &[&str]| ok(ledger, &[&["allocate", "10.0.0.0/24"], arguments].concat());
+    assert_eq!(take(&["--network", "blue", "--name", "a"]), "10.0.0.1/24\n");
+    assert_eq!(take(&["--name", "b"]), "10.0.0.1/24\n");
+    assert_eq!(take(&["--network", "blue", "--name", "c"]), "10.0.0.2/24\n");
+    assert_eq!(take(&["--network", "blue", "--name", "a"]), "10.0.0.1/24\n");
+    assert_eq!(ok(ledger, &["show", "networks"]).lines().count(), 2);
+    assert_eq!(ok(ledger, &["show", "leases", "--network", "blue"]).lines().count(), 2);
+
+    let said = fails(ledger, &["release", "10.0.0.1"], 2);
+    assert!(said.contains("held 2 times") && said.contains("--network") && said.contains("blue"), "{said}");
+    assert!(fails(ledger, &["release", "10.0.0.1", "--network", "red"], 3).contains("nobody holds that: 10.0.0.1"));
+    assert_eq!(ok(ledger, &["release", "10.0.0.1", "--network", "blue"]), "10.0.0.1 was held by a\n");
+    assert_eq!(ok(ledger, &["release", "10.0.0.1"]), "10.0.0.1 was held by b\n");
+    assert!(fails(ledger, &["allocate", "10.0.0.0/24", "--network", "a\nb"], 2).contains("control"));
 }
 
 #[test]

@@ -105,3 +105,30 @@ impl From<AllocateError> for Failure {
         Self::new(exit, error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Whoever gets 7 may run the same command again, and nobody else should. The wait for a ledger that is in use is too
+    /// long to be waited for here.
+    #[test]
+    fn what_may_succeed_later_is_told_from_what_will_not() {
+        let path = || PathBuf::from("/ledger.redb");
+        for (error, exit, number) in [
+            (LedgerFileError::Busy { path: path(), waited: Duration::from_secs(30) }, Exit::Busy, 7),
+            (LedgerFileError::DiskFull { path: path() }, Exit::Busy, 7),
+            (LedgerFileError::Missing { path: path() }, Exit::NotHeld, 3),
+            (LedgerFileError::Lost { path: path() }, Exit::Failure, 1),
+            (LedgerFileError::ReadOnly { path: path() }, Exit::Failure, 1),
+        ] {
+            let message = error.to_string();
+            let failure = Failure::from(ArbiterError::Ledger(LedgerError::File(error)));
+            assert_eq!(failure, Failure { exit, message });
+            assert_eq!(failure.exit as u8, number);
+        }
+    }
+}
