@@ -71,7 +71,12 @@ fn said(output: &Output, code: i32) -> String {
 
 #[track_caller]
 fn answers(output: &Output) -> Vec<Value> {
-    assert!(output.status.success(), "{output:?}");
+    answers_that_end_with(output, 0)
+}
+
+#[track_caller]
+fn answers_that_end_with(output: &Output, code: i32) -> Vec<Value> {
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -142,6 +147,52 @@ fn a_cluster_is_shown_verified_exported_and_freed_from_anywhere() {
         &said(&person.on_cluster(&["import", backup.to_str().unwrap()]), 2),
         &["--kubeconfig", "this host alone"],
     );
+}
+
+/// What a node's ledger says and what the cluster says must be the same, and only that node can hold one against the other.
+#[test]
+fn verify_on_a_node_tells_where_its_ledger_and_the_cluster_disagree() {
+    let Some(control_plane) = alone("verify_on_a_node_tells_where_its_ledger_and_the_cluster_disagree") else { return };
+    let person = Person::new(&control_plane);
+    let (one, two) = (Node::new(&control_plane, "one", "pods"), Node::new(&control_plane, "two", "pods"));
+    let range = "10.67.0.0/24";
+    one.add("web", &one.range(range)).ok();
+    one.add("db", &one.range(range)).ok();
+    two.add("before", &two.range(range)).ok();
+    let verify = |node: &Node| node.command(&["verify"]);
+    let is_sound = |output: Output| {
+        let text = said(&output, 0);
+        assert!(text.contains("sound:") && !text.contains("unsound"), "{text}");
+    };
+    is_sound(verify(&one));
+
+    // Freed from afar: the node's ledger still claims it, and whoever looks from elsewhere cannot see that.
+    said(&person.on_cluster(&["release", "10.67.0.1"]), 0);
+    let verified = said(&verify(&one), 6);
+    contains_all(&verified, &["attachment web/eth0", "claims 10.67.0.1", "unsound: "]);
+    assert!(!verified.contains("10.67.0.2"), "what agrees is not named: {verified}");
+    let lines = answers_that_end_with(&one.command(&["verify", "--json"]), 6);
+    let disagreements = lines[0]["disagreements"].as_array().unwrap();
+    assert_eq!(disagreements.len(), 1, "{lines:?}");
+    for others in [verify(&two), person.on_cluster(&["verify"])] {
+        is_sound(others);
+    }
+    one.del("web", &one.range(range)).ok();
+    is_sound(verify(&one));
+
+    // A ledger that was put back to an older state knows nothing of what was added since.
+    let ledger = two.simulated.data_dir.join("kubernetes.redb");
+    let older = std::fs::read(&ledger).unwrap();
+    two.add("after", &two.range(range)).ok();
+    std::fs::write(&ledger, older).unwrap();
+    let verified = said(&verify(&two), 6);
+    contains_all(&verified, &["10.67.0.1 is held by", "after/eth0", "does not know of it", "unsound: "]);
+    assert!(!verified.contains("10.67.0.3"), "what agrees is not named: {verified}");
+    is_sound(verify(&one));
+    two.del("after", &two.range(range)).ok();
+    is_sound(verify(&two));
+    let held = cluster::held(&control_plane, "pods").into_keys().collect::<Vec<_>>();
+    assert_eq!(held, ["10.67.0.2", "10.67.0.3"]);
 }
 
 #[test]
