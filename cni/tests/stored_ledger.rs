@@ -89,7 +89,7 @@ fn a_ledger_of_version_0_1_0_is_read_and_used() {
     assert_eq!(leases(folder.path()), expected());
     assert!(
         whereabouts(folder.path(), &["who", "10.0.0.3"])
-            .ends_with("pod shop/web-1 (container c3/eth0 of network pods)\n")
+            .contains("pod shop/web-1 (container c3/eth0 of network pods)  on node ")
     );
     let picture = whereabouts(folder.path(), &["show", "10.0.0.0/24", "--network", ""]);
     assert!(picture.contains("\n10.0.0.0        x##.##...."), "{picture}");
