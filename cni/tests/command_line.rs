@@ -676,5 +676,38 @@ fn a_closed_pipe_and_no_arguments_are_no_errors() {
     assert_eq!(about.status.code(), Some(0));
     assert!(about.stdout.is_empty() && String::from_utf8_lossy(&about.stderr).contains("1.1.0"));
     assert!(ok(folder.path(), &["completions", "bash"]).contains("complete"));
-    assert!(ok(folder.path(), &["man"]).contains(".TH"));
+}
+
+#[test]
+fn the_manual_has_every_command_and_its_options() {
+    let folder = tempfile::tempdir().unwrap();
+    let (page, help) = (ok(folder.path(), &["man"]), ok(folder.path(), &["--help"]));
+    assert!(page.contains(".TH whereabouts 1") && page.matches(".SH OPTIONS").count() == 1, "{page}");
+    let of_commands = help.split_once("Commands:\n").unwrap().1.split_once("\n\n").unwrap().0;
+    // What a command does may take more than one line, which then begins further in.
+    let starts = of_commands.lines().filter(|line| line.len() - line.trim_start().len() == 2);
+    let commands: Vec<&str> = starts.map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert!(commands.len() > 10 && commands.contains(&"check-config"), "{help}");
+    for command in commands.into_iter().filter(|command| *command != "help") {
+        let name = command.replace('-', "\\-");
+        let section =
+            page.split_once(&format!("\n.SS whereabouts {name}\n")).unwrap_or_else(|| panic!("{name}: {page}"));
+        let section = section.1.split("\n.S").next().unwrap();
+        assert!(section.starts_with(&format!("\\fBwhereabouts {name}\\fR")), "how it is called: {section}");
+        for option in ok(folder.path(), &[command, "--help"]).split_whitespace().filter(|word| word.starts_with("--")) {
+            let option = option.trim_matches(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-');
+            if !["--help", "--json", "--data-dir", "--kubeconfig"].contains(&option) {
+                let entry = format!(".TP\n\\fB{}\\fR", option.replace('-', "\\-"));
+                assert!(section.contains(&entry), "what {option} of {command} means: {section}");
+            }
+        }
+        assert!(!section.contains("\\-\\-json"), "what every command has stands at the top: {section}");
+    }
+    for (command, option) in [("who", "at"), ("allocate", "count"), ("allocate", "name"), ("release", "interface")] {
+        let after = page.split_once(&format!(".SS whereabouts {command}\n")).unwrap().1;
+        assert!(
+            after.split("\n.S").next().unwrap().contains(&format!(".TP\n\\fB\\-\\-{option}\\fR")),
+            "{option}: {page}"
+        );
+    }
 }

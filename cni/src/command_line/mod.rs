@@ -5,6 +5,7 @@ mod backup;
 mod check_config;
 mod exit;
 mod leases;
+mod manual;
 mod migrate;
 mod output;
 mod picture;
@@ -75,9 +76,7 @@ fn carry_out(typed: Typed, environment: &Environment, output: &Output) -> Result
             Ok(Exit::Success)
         }
         Command::Man => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Typed::command()).render(&mut page).map_err(Failure::output)?;
-            output.bytes(&page)?;
+            output.bytes(&manual::page(Typed::command()).map_err(Failure::output)?)?;
             Ok(Exit::Success)
         }
     }?;
