@@ -590,6 +590,63 @@ fn a_configuration_is_checked_as_an_add_checks_it() {
     }
 }
 
+/// The folder that is named is the plugin's, were it given to it in the environment.
+#[test]
+fn a_configuration_is_checked_for_the_folder_that_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("net.conf");
+    let told = |ipam: &str, variable: bool, named: Option<&str>| {
+        let ipam = format!(r#"{{"type": "whereabouts", "datastore": "local", "range": "10.0.0.0/24"{ipam}}}"#);
+        let conf = format!(r#"{{"cniVersion": "1.1.0", "name": "n", "type": "bridge", "ipam": {ipam}}}"#);
+        fs::write(&file, conf).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_whereabouts"));
+        command.env_clear().current_dir(folder.path()).args(["check-config", "--json"]).arg(&file);
+        if variable {
+            command.env("WHEREABOUTS_DATA_DIR", "/of/variable");
+        }
+        if let Some(named) = named {
+            command.args(["--data-dir", named]);
+        }
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        json(&String::from_utf8(output.stdout).unwrap())
+    };
+    let typed = r#", "data_dir": "/of/network""#;
+    for (ipam, variable, named, expected) in [
+        ("", false, None, "/var/lib/cni/whereabouts"),
+        (typed, false, None, "/of/network"),
+        (typed, true, None, "/of/variable"),
+        (typed, true, Some("/of/argument"), "/of/argument"),
+        ("", false, Some("/of/argument"), "/of/argument"),
+        ("", false, Some("here"), folder.path().join("here").to_str().unwrap()),
+    ] {
+        let told = told(ipam, variable, named);
+        assert_eq!(told["dataDir"], expected, "{ipam} {variable} {named:?}");
+        // That the key of the network has no effect is told.
+        let n_warnings = if ipam.is_empty() { 0 } else { 1 };
+        assert_eq!(told["warnings"].as_array().unwrap().len(), n_warnings, "{told}");
+    }
+}
+
+/// With --json a warning can be read by a program, too.
+#[test]
+fn a_warning_is_told_in_the_form_that_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, file) = (folder.path().join("ledger"), folder.path().join("empty.jsonl"));
+    let made = folder.path().join("made");
+    ok(&made, &["allocate", "10.0.0.0/24", "--name", "web"]);
+    ok(&made, &["release", "10.0.0.1"]);
+    ok(&made, &["export", file.to_str().unwrap()]);
+    let said = |arguments: &[&str]| {
+        let output = run(&ledger, &[&["import", file.to_str().unwrap()], arguments].concat());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let sentence = format!("{} has no leases", file.display());
+    assert_eq!(said(&[]), format!("warning: {sentence}\n"));
+    assert_eq!(json(&said(&["--json"])), serde_json::json!({ "warning": sentence }));
+}
+
 /// One file that cannot be used does not keep the others from being checked, and with --json all that is said is JSON.
 #[test]
 fn every_file_is_checked_whatever_becomes_of_the_others() {

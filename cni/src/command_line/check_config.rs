@@ -3,7 +3,7 @@
 mod overlaps;
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -12,13 +12,23 @@ use super::exit::{Exit, Failure};
 use super::output::Output;
 use super::typed::CheckConfig;
 use crate::cni::{Environment, load_for_add};
-use crate::config::{Datastore, Document, Loaded, RangeConfiguration, read_documents};
+use crate::config::{Datastore, Document, Loaded, RangeConfiguration, Surroundings, read_documents};
 
-pub(super) fn check_config(typed: &CheckConfig, environment: &Environment, output: &Output) -> Result<Exit, Failure> {
+/// `data_dir` counts as the variable would for the plugin; unlike there, people name folders from where they are.
+pub(super) fn check_config(
+    typed: &CheckConfig,
+    data_dir: Option<PathBuf>,
+    environment: &Environment,
+    output: &Output,
+) -> Result<Exit, Failure> {
+    let mut surroundings = environment.surroundings();
+    if let Some(folder) = data_dir {
+        surroundings.data_dir = Some(std::path::absolute(&folder).unwrap_or(folder));
+    }
     let mut overlaps = Overlaps::default();
     let mut exit = Exit::Success;
     for file in &typed.files {
-        match check_file(file, environment, output, &mut overlaps)? {
+        match check_file(file, &surroundings, output, &mut overlaps)? {
             Exit::Success => {}
             // A file of which nothing is known weighs more than one that is known to be wrong.
             worse if exit != Exit::Failure => exit = worse,
@@ -34,7 +44,7 @@ pub(super) fn check_config(typed: &CheckConfig, environment: &Environment, outpu
 /// Says what the networks of a file mean, and what is wrong with them or with the file: the others are still to come.
 fn check_file(
     file: &Path,
-    environment: &Environment,
+    surroundings: &Surroundings,
     output: &Output,
     overlaps: &mut Overlaps,
 ) -> Result<Exit, Failure> {
@@ -57,9 +67,7 @@ fn check_file(
     for Document { origin, is_for_pods, network } in documents {
         let origin = if origin.is_empty() { name.clone() } else { format!("{name}: {origin}") };
         let use_for_pods = is_for_pods.then_some("a NetworkAttachmentDefinition, which is for Kubernetes pods");
-        let loaded = network
-            .map_err(Into::into)
-            .and_then(|network| load_for_add(&network, use_for_pods, &environment.surroundings()));
+        let loaded = network.map_err(Into::into).and_then(|network| load_for_add(&network, use_for_pods, surroundings));
         match loaded {
             Ok(loaded) => {
                 overlaps.add(&origin, &loaded.configuration);

@@ -57,7 +57,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
 }
 
 fn carry_out(typed: Typed, environment: &Environment, output: &Output) -> Result<Exit, Failure> {
-    let settings = Settings::new(typed.data_dir, typed.kubeconfig, environment);
+    let settings = Settings::new(typed.data_dir.clone(), typed.kubeconfig, environment);
     let exit = match typed.command {
         Command::Allocate(typed) => allocate::allocate(typed, &settings, output),
         Command::Release(typed) => release::release(&typed, &settings, output),
@@ -68,7 +68,7 @@ fn carry_out(typed: Typed, environment: &Environment, output: &Output) -> Result
         Command::Repair(typed) => repair::repair(&typed, &settings, output),
         Command::Export(typed) => transfer::export(&typed, &settings, output),
         Command::Import(typed) => transfer::import(&typed, &settings, output),
-        Command::CheckConfig(typed) => check_config::check_config(&typed, environment, output),
+        Command::CheckConfig(checked) => check_config::check_config(&checked, typed.data_dir, environment, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Typed::command(), "whereabouts", &mut script);

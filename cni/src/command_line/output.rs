@@ -76,7 +76,11 @@ impl Output {
 
     /// Something that may be wrong.
     pub(super) fn warn(&self, warning: impl Display) {
-        self.say(format_args!("warning: {warning}"));
+        if self.json {
+            self.say(json!({ "warning": warning.to_string() }));
+        } else {
+            self.say(format_args!("warning: {warning}"));
+        }
     }
 
     /// What went wrong.

@@ -51,7 +51,7 @@ pub(super) enum Command {
     Export(Export),
     /// Put the leases of an export back; never beside another holder
     Import(Import),
-    /// Say what a network configuration means
+    /// Say what a network configuration means; --data-dir counts as WHEREABOUTS_DATA_DIR would for the plugin
     CheckConfig(CheckConfig),
     /// Write a script that completes commands in a shell
     Completions {
