@@ -100,6 +100,7 @@ fn exit_codes_tell_what_happened() {
         (vec!["who", "10.0.0.1", "--at", "yesterday"], "2026-11-24T08:00:00Z"),
         (vec!["show", "nonsense"], "networks, ranges, leases or a range"),
         (vec!["release"], "--name"),
+        (vec!["release", "--network", "blue"], "<ADDRESS|--name <NAME>|--container <ID>>"),
         (vec!["allocate", "10.0.0.0/24", "--count", "0"], "1.."),
         (vec!["allocate", "10.0.0.0/24", "--name", "a\nb"], "without control characters"),
         (vec!["allocate", "10.0.0.0/24", "--name", &"n".repeat(254)], "1 to 253 bytes"),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 /// Gives containers IP addresses that are unique.
@@ -147,7 +147,8 @@ pub(super) struct Allocate {
 }
 
 #[derive(Debug, Args)]
-#[group(id = "what", required = true, multiple = true)]
+#[group(skip)]
+#[command(group(ArgGroup::new("what").required(true).multiple(true)))]
 pub(super) struct Release {
     /// Addresses, whoever holds them
     #[arg(group = "what", value_name = "ADDRESS")]
