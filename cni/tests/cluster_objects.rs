@@ -1,5 +1,5 @@
-//! The custom resources themselves, on a real server: what their definitions refuse, and what becomes of an index that
-//! somebody edited.
+//! The custom resources themselves, on a real server: what their definitions refuse, what becomes of an index that somebody
+//! edited, and what a lease costs where it is stored.
 //!
 //! All tests share one control plane; each has a network and nodes of its own.
 
@@ -22,9 +22,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::skip;
+use whereabouts_engine::testing::{full_block_of_pods, index_of_full_blocks, release};
+use whereabouts_engine::{Address, Family, Offset};
 use whereabouts_testbed::ControlPlane;
 
-use cluster::{Node, SPACES, assert_held, fails, held, objects, pack, unpack, wait_until};
+use cluster::{
+    Node, SPACES, Truth, assert_held, fails, held, objects, only_block, pack, shared_space, unpack, wait_until,
+};
 
 /// The control plane of all tests of this file.
 fn shared(test: &str) -> Option<&'static ControlPlane> {
@@ -164,4 +168,40 @@ fn an_index_that_was_edited_by_hand_is_named_and_never_overwritten() {
         two.add("d", &two.range(range)).exit == Some(0)
     });
     assert_held(control_plane, network, &[("10.71.0.1", "d"), ("10.71.0.2", "b")]);
+}
+
+/// What etcd keeps of a full block, its key and all that the API server adds among it, once the plugin itself has written
+/// it: pods as a cluster has them, with ids, boots and times that have no pattern.
+#[test]
+fn a_lease_costs_no_more_than_a_hundred_bytes_in_etcd() {
+    let Some(control_plane) = shared("a_lease_costs_no_more_than_a_hundred_bytes_in_etcd") else { return };
+    let network = "macvlan-production";
+    let node = Node::new(control_plane, "worker-40.rack-3", network);
+    // All of one block, and no other: in the middle of its pool it has neither the pool's first nor its last address.
+    let block = node.config(json!({ "range": "10.73.0.0/16", "range_start": "10.73.7.0", "range_end": "10.73.7.255" }));
+    node.add("first", &block).ok();
+    node.del("first", &block).ok();
+    let path = only_block(control_plane, network);
+    let id = shared_space(network, Family::V4).block_of("10.73.7.0".parse::<Address>().unwrap()).unwrap();
+
+    // All but one are there, as if somebody had added them; the last one the plugin adds, and writes all of it anew.
+    let mut pods = full_block_of_pods(40);
+    let last = Offset::from(203);
+    let mut index = index_of_full_blocks(Family::V4, id.number, 1);
+    release(&mut index, id.number, &mut pods, last).unwrap();
+    let there = control_plane.get(&path).unwrap();
+    let mut bytes = unpack(there["spec"]["data"].as_str().unwrap())[..17].to_vec();
+    bytes.extend(pods.to_record(&id).unwrap());
+    let (status, answer) = patch(control_plane, &path, &json!({ "data": pack(&bytes) }));
+    assert_eq!(status, 200, "{answer}");
+    let container = "3f1c8e05a9d2476bb0e49c7f5d18a6237c9e02f4b85d1a6370e4cf92ab816d5e";
+    let uid = "7d0c4c52-9b1e-4f6a-8c37-51e2d9a0b6f4";
+    let answer = node.call("ADD", container).pod("production", "checkout-7d9f8b6c5d-x2k4q", uid).stdin(&block).run();
+    assert_eq!(answer.address(), "10.73.7.203/16");
+    assert_eq!(Truth::of(control_plane, network).leases.len(), 256);
+
+    let name = path.rsplit_once('/').unwrap().1;
+    let key = format!("/registry/ipam.whereabouts.dev/ipblocks/kube-system/{name}");
+    let bytes = control_plane.etcd_object_bytes(&key).expect("etcd has it");
+    assert!(bytes <= 256 * 100, "{bytes} bytes, which is {} per lease", bytes.div_ceil(256));
 }

@@ -141,6 +141,57 @@ pub fn block_of_pods(n: u8) -> Block {
     block
 }
 
+/// A number that nothing of its seed can be seen in.
+fn mixed(seed: u64) -> u64 {
+    let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// Digits that no compression could shorten, as those of an id.
+fn digits(seed: u64, n: usize) -> String {
+    let words = (0..).map(|part| mixed(seed.wrapping_add(part << 32)));
+    words.flat_map(|word| format!("{word:016x}").into_bytes()).map(char::from).take(n).collect()
+}
+
+/// A full block of pods as a cluster has them, on so many nodes: what one lease has to do with another is what a
+/// Deployment and a node make of it, so that its size is that of a block in use.
+#[must_use]
+pub fn full_block_of_pods(n_nodes: u64) -> Block {
+    let mut block = Block::empty(0);
+    for number in 0..=u8::MAX {
+        let at = u64::from(number);
+        let (namespace, deployment, node) = (mixed(at + 4000) % 3, mixed(at + 5000) % 7, mixed(at + 6000) % n_nodes);
+        let (high, low) = (mixed(at + 10_000), mixed(at + 11_000));
+        let [a, b, c, d, e] = [high >> 32, high >> 16 & 0xffff, high & 0xffff, low >> 48, low & 0xffff_ffff_ffff];
+        let boot = u128::from(mixed(node + 7000)) << 64 | u128::from(mixed(node + 8000));
+        let lease = Lease {
+            state: LeaseState::Active,
+            operation: OperationId::from_bytes(mixed(at + 1000).to_be_bytes()),
+            attachment: Attachment::new(&digits(at + 2000, 64), "eth0", "macvlan-conf"),
+            owner: Owner::Pod(Pod {
+                namespace: match namespace {
+                    0 => "production".into(),
+                    1 => "staging".into(),
+                    _ => "kube-system".into(),
+                },
+                name: format!("checkout-{}-{}", digits(deployment, 10), digits(at + 9000, 5)).into(),
+                uid: Some(format!("{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}").into()),
+            }),
+            node: format!("worker-{node:02}.rack-3.example.net").into(),
+            boot: Some(BootId::from_bytes(boot.to_be_bytes())),
+            pool: IpNet::V4(Ipv4Net::default()),
+            provider: None,
+            // Within a month.
+            since: 1_767_225_600_000 + mixed(at + 3000) % 2_592_000_000,
+        };
+        block.insert(Offset::from(number), lease);
+        block.advance();
+    }
+    block
+}
+
 /// What a release does in memory: the lease leaves its block, which the index then no longer calls full.
 pub fn release(index: &mut Index, number: BlockNumber, block: &mut Block, offset: Offset) -> Option<Lease> {
     let freed = block.remove(offset);

@@ -482,6 +482,24 @@ current-context: testbed
         }
     }
 
+    /// How many bytes etcd keeps of an object, its key among them; `None` where there is none. The key is the one that the
+    /// API server gives it: `/registry/GROUP/RESOURCE/NAMESPACE/NAME` for a custom resource.
+    #[track_caller]
+    pub fn etcd_object_bytes(&self, key: &str) -> Option<usize> {
+        let (url, question) = (format!("{}/v3/kv/range", self.etcd_url()), json!({ "key": STANDARD.encode(key) }));
+        // etcd asks nobody for a token.
+        let answer = match self.asker.send("POST", &url, "", question.to_string(), QUESTION_TIMEOUT) {
+            Ok((200, answer)) => serde_json::from_str::<Value>(&answer).expect("etcd answers in JSON"),
+            other => panic!("etcd does not say what it keeps under {key}: {other:?}"),
+        };
+        let object = answer["kvs"].as_array()?.first()?;
+        let bytes = |field: &str| {
+            let text = object[field].as_str().expect("a key and a value");
+            STANDARD.decode(text).expect("base 64").len()
+        };
+        Some(bytes("key") + bytes("value"))
+    }
+
     fn etcd_folder(&self) -> PathBuf {
         self.folder().join("etcd")
     }
