@@ -20,7 +20,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::skip::skip;
 use support::{Answer, Plugin};
-use whereabouts_testbed::{ControlPlane, Fault, FaultProxy, Rule, Seen, SimulatedNode};
+use whereabouts_testbed::{ControlPlane, Fault, FaultProxy, Rule, Seen, SimulatedNode, UNDEFINED};
 
 /// One for all tests: each has a namespace of its own.
 fn control_plane(test: &str) -> Option<&'static ControlPlane> {
@@ -187,10 +187,15 @@ subjects: [{{ kind: ServiceAccount, name: go-plugin, namespace: {namespace} }}]
     }
 
     fn run_as(&self, first: &str, arguments: &[&str]) -> Migrated {
+        self.run_through(&self.control_plane.url(), first, arguments)
+    }
+
+    /// The same by another way to the API server.
+    fn run_through(&self, url: &str, first: &str, arguments: &[&str]) -> Migrated {
         let verb: &[&str] = if first == "migrate" { &[first] } else { &[first, "migrate"] };
         let token = self.control_plane.service_account_token(self.namespace, "operator");
         let name = format!("operator-{}", self.namespace);
-        let kubeconfig = self.control_plane.kubeconfig(&name, &token, self.namespace, &self.control_plane.url());
+        let kubeconfig = self.control_plane.kubeconfig(&name, &token, self.namespace, url);
         let output = Command::new(env!("CARGO_BIN_EXE_whereabouts"))
             .env_clear()
             .env("TMPDIR", self.folder.path())
@@ -671,6 +676,67 @@ fn the_fence_comes_down_by_command() {
     }
     assert!(is_open, "the fence is still up");
     assert_eq!(cluster.run(&["--unfence"]).ended(0).report["unfenced"], false);
+}
+
+/// An API server that has no policies, as one before Kubernetes 1.30.
+#[test]
+fn where_there_can_be_no_fence_it_says_which_rights_to_take_away_and_writes_nothing() {
+    let test = "where_there_can_be_no_fence_it_says_which_rights_to_take_away_and_writes_nothing";
+    let Some(cluster) = Cluster::start(test, "unfenceable") else { return };
+    cluster.pod("a", "node-1");
+    cluster.pool("10.10.0.0-24", "10.10.0.0/24", &[("1", "sandbox-a", "unfenceable/a", "net1")]);
+    // What the proxy says is what a server says that knows the group of a resource and not the resource.
+    let unknown = "/apis/admissionregistration.k8s.io/v1/validatingadmissionrumours";
+    let unknown = cluster.control_plane.request("GET", unknown, None).unwrap();
+    assert_eq!(unknown, (404, serde_json::from_str(UNDEFINED).unwrap()));
+    let proxy = FaultProxy::before(cluster.control_plane).unwrap();
+    proxy.set([Rule::new(Fault::Undefined).path("/validatingadmissionpolic")]);
+    let migrate =
+        |arguments: &[&str]| cluster.run_through(proxy.url(), "migrate", &[&["--quiet", "1"], arguments].concat());
+    let namespace = cluster.namespace;
+    let written = || -> Vec<Value> {
+        let of_plugin = format!("/apis/ipam.whereabouts.dev/v1alpha1/namespaces/{namespace}");
+        let (pools, config_maps) = (cluster.objects("ippools"), format!("/api/v1/namespaces/{namespace}/configmaps"));
+        let paths = [pools, config_maps, format!("{of_plugin}/ipspaces"), format!("{of_plugin}/ipblocks")];
+        paths.iter().map(|path| cluster.control_plane.get(path).unwrap()["items"].clone()).collect()
+    };
+    let says_what_to_do = |migrated: &Migrated| {
+        for words in [
+            "no ValidatingAdmissionPolicy (Kubernetes 1.30 or newer)",
+            "kubectl edit clusterrole whereabouts-cni",
+            "ippools and overlappingrangeipreservations of whereabouts.cni.cncf.io",
+            "remove the verbs create, update, patch and delete",
+            "leave get, list and watch",
+            "run this again with --fenced",
+        ] {
+            assert!(migrated.stderr.contains(words), "{words} is not in: {}", migrated.stderr);
+        }
+        assert_eq!(migrated.stdout, "");
+        // Nor did it try to: what a server without policies turned away was the policy.
+        let writes = |seen: &&Seen| seen.method != "GET" && seen.handed_on && !seen.path.contains("selfsubjectreviews");
+        assert_eq!(proxy.requests().iter().filter(writes).count(), 0, "{:#?}", proxy.requests());
+    };
+
+    let before = written();
+    says_what_to_do(&migrate(&[]).ended(1));
+    assert_eq!(written(), before);
+    migrate(&["--dry-run"]).ended(0);
+    assert_eq!(written(), before);
+    // It is done by hand.
+    let fenced = migrate(&["--fenced"]).ended(0);
+    assert!(fenced.stderr.contains("the fence is yours"), "{}", fenced.stderr);
+    assert_eq!(cluster.used(), [("10.10.0.0/24".to_owned(), 1)]);
+    assert_eq!(proxy.count("POST", "/validatingadmissionpolic"), 1, "what cannot be is tried once");
+
+    // The way back is no other.
+    proxy.clear_requests();
+    let before = written();
+    says_what_to_do(&migrate(&["--back"]).ended(1));
+    assert_eq!(written(), before, "nothing is frozen");
+    migrate(&["--back", "--fenced"]).ended(0);
+    let spaces = written().swap_remove(2);
+    assert!(spaces[0]["spec"]["frozen"].is_string(), "{spaces}");
+    assert!(migrate(&["--unfence"]).ended(0).stdout.contains("there is no fence"));
 }
 
 #[test]

@@ -74,6 +74,9 @@ pub enum Fault {
     },
     /// The client is answered with this status, and the server gets nothing.
     ServerError(u16),
+    /// The client is answered as by an API server that has no such resource, an older one perhaps (404, and no object that
+    /// says what is missing). The server gets nothing.
+    Undefined,
 }
 
 /// Which requests a fault happens to. Of the rules that match, the first one that was added decides.
@@ -244,6 +247,9 @@ impl FaultProxy {
         !self.shared.changed.wait_while_for(&mut state, |state| !is_true(&state.seen), time_limit).timed_out()
     }
 }
+
+/// What an API server says of a resource that it does not know.
+pub const UNDEFINED: &str = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"the server could not find the requested resource","reason":"NotFound","details":{},"code":404}"#;
 
 /// A socket on which a proxy can listen.
 pub(crate) fn loopback_port() -> Result<StdListener, String> {
@@ -543,6 +549,12 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Reply
             shared.refuse(ticket, 429, "TooManyRequests", Some(retry_after_seconds))
         }
         Fault::ServerError(code) => shared.refuse(ticket, code, "InternalError", None),
+        Fault::Undefined => {
+            let body = Bytes::from_static(UNDEFINED.as_bytes());
+            shared.note(ticket, |seen| (seen.status, seen.bytes_down) = (Some(404), body.len() as u64));
+            let reply = Response::builder().status(StatusCode::NOT_FOUND).header(CONTENT_TYPE, "application/json");
+            reply.body(whole(body)).map_err(|_| CutOff)
+        }
     }
 }
 

@@ -42,6 +42,6 @@ mod real_node;
 
 pub use control_plane::{ControlPlane, EtcdBytes, NODE_TOKENS, Snapshot};
 pub use controllers::Controllers;
-pub use fault_proxy::{Fault, FaultProxy, Rule, Seen};
+pub use fault_proxy::{Fault, FaultProxy, Rule, Seen, UNDEFINED};
 pub use node::SimulatedNode;
 pub use real_node::RealNode;

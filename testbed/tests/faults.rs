@@ -7,7 +7,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::{Answer, Client, LARGE, Server, large};
-use whereabouts_testbed::{Fault, FaultProxy, Rule};
+use whereabouts_testbed::{Fault, FaultProxy, Rule, UNDEFINED};
 
 /// Longer than a request takes, shorter than a reader of a test's output notices.
 const MOMENT: Duration = Duration::from_millis(300);
@@ -152,7 +152,8 @@ fn a_reply_is_cut_in_its_middle() {
 fn the_proxy_refuses_as_the_api_server_does() {
     let server = Server::start();
     let busy = Rule::new(Fault::TooManyRequests { retry_after_seconds: 7 }).times(1);
-    let proxy = proxy_of(&server, [busy, Rule::new(Fault::ServerError(500)).times(1)]);
+    let undefined = Rule::new(Fault::Undefined).times(1);
+    let proxy = proxy_of(&server, [busy, Rule::new(Fault::ServerError(500)).times(1), undefined]);
     // One connection: a refusal does not end it.
     let mut client = Client::connect(proxy.url());
     let answer = client.ask("GET", "/a", "");
@@ -162,11 +163,16 @@ fn the_proxy_refuses_as_the_api_server_does() {
     assert_eq!((&status["kind"], &status["code"]), (&"Status".into(), &429.into()));
     let answer = client.ask("GET", "/a", "");
     assert_eq!((answer.status(), answer.header("retry-after")), (500, None));
+    let answer = client.ask("GET", "/a", "");
+    assert_eq!(answer.status(), 404);
+    let Answer::Whole { body, .. } = answer else { unreachable!() };
+    assert_eq!(body, UNDEFINED.as_bytes());
     assert_eq!(server.requests(), [""; 0]);
     assert_eq!(client.ask("GET", "/a", "").status(), 200);
     let seen = proxy.requests();
     let statuses: Vec<_> = seen.iter().map(|seen| (seen.handed_on, seen.served, seen.status)).collect();
-    let expected = [(false, None, Some(429)), (false, None, Some(500)), (true, Some(200), Some(200))];
+    let [none, served] = [|status| (false, None, Some(status)), |status| (true, Some(status), Some(status))];
+    let expected = [none(429), none(500), none(404), served(200)];
     assert_eq!(statuses, expected);
 }
 
