@@ -96,6 +96,126 @@ fn warned(result: Result<Loaded, ConfigurationError>, words: &[&str]) -> Configu
 
 const RANGE: &str = r#""range": "10.0.0.0/24""#;
 
+// === The flat file ===
+
+/// What a configuration comes to, all of it, or why it is refused. The flat file's own name is none of it; what has no
+/// effect but a warning is seen by that.
+fn meaning(flat: &str, network: &str) -> String {
+    let host = Host::with_flat_file(&format!("{{{flat}}}"));
+    let Loaded { mut configuration, warnings } = match host.load(network) {
+        Ok(loaded) => loaded,
+        Err(error) => return format!("refused: {error}"),
+    };
+    configuration.flat_file = None;
+    let has_no_effect = |warning: &&Warning| warning.to_string().contains("has no effect:");
+    let warnings: Vec<String> = warnings.iter().filter(has_no_effect).map(ToString::to_string).collect();
+    // A secret does not show itself.
+    let secret = match (&configuration.datastore, &configuration.provider) {
+        (Datastore::Etcd(etcd), _) => etcd.password.as_ref(),
+        (_, Some(provider)) => provider.credentials.password.as_ref(),
+        _ => None,
+    };
+    let meaning = format!("{configuration:?} {warnings:?} {:?}", secret.map(Secret::reveal));
+    meaning.replace(&format!("{}: ", host.path("whereabouts.conf").display()), "")
+}
+
+/// A key is merged by hand, and could be forgotten there.
+#[test]
+fn every_key_of_the_flat_file_counts_and_that_of_the_network_goes_before_it() {
+    const OLD: &str = r#""ipamtype": "netbox", "ipamurl": "a", "ipamuser": "u", "ipampwd": "p", "appid": "a""#;
+    let etcd = format!(r#"{RANGE}, "etcd_host": "e:2379""#);
+    let gateway = format!(r#"{RANGE}, "gateway": "10.0.0.1""#);
+    let stores = format!(r#"{etcd}, "kubernetes": {{"kubeconfig": "/k"}}"#);
+    let (with_cert, with_key) =
+        (format!(r#"{etcd}, "etcd_cert_file": "/c""#), format!(r#"{etcd}, "etcd_key_file": "/k""#));
+    let (with_user, with_password) =
+        (format!(r#"{etcd}, "etcd_username": "u""#), format!(r#"{etcd}, "etcd_password": "p""#));
+    let provider = |host: &str| format!(r#"{{"type": "netbox", "url": "https://{host}", "token_file": "/t"}}"#);
+    let (provider_a, provider_b) = (provider("a"), provider("b"));
+    // The key, what the network says beside it, the value of the flat file, the network's.
+    let rows: &[(&str, &str, &str, &str)] = &[
+        ("range", r#""network_name": """#, r#""10.1.0.0/24""#, r#""10.2.0.0/24""#),
+        ("range_start", RANGE, r#""10.0.0.10""#, r#""10.0.0.20""#),
+        ("range_end", RANGE, r#""10.0.0.110""#, r#""10.0.0.120""#),
+        ("exclude", RANGE, r#"["10.0.0.3"]"#, r#"["10.0.0.4/30"]"#),
+        ("ipRanges", RANGE, r#"[{"range": "10.1.0.0/24"}]"#, r#"[{"range": "10.2.0.0/24"}]"#),
+        ("gateway", RANGE, r#""10.0.0.1""#, r#""10.0.0.2""#),
+        ("exclude_gateway", &gateway, "false", "true"),
+        ("routes", RANGE, r#"[{"dst": "0.0.0.0/0"}]"#, r#"[{"dst": "10.0.0.0/8"}]"#),
+        ("dns", RANGE, r#"{"domain": "a"}"#, r#"{"domain": "b"}"#),
+        ("addresses", RANGE, r#"[{"address": "10.1.0.1/24"}]"#, r#"[{"address": "10.2.0.1/24"}]"#),
+        ("network_name", RANGE, r#""a""#, r#""b""#),
+        ("enable_overlapping_ranges", RANGE, "false", "true"),
+        ("enable_l3", RANGE, "true", "false"),
+        ("pool", RANGE, r#""a""#, r#""b""#),
+        ("provider", RANGE, &provider_a, &provider_b),
+        ("datastore", &stores, r#""etcd""#, r#""local""#),
+        ("kubernetes", RANGE, r#"{"kubeconfig": "/a"}"#, r#"{"kubeconfig": "/b"}"#),
+        ("etcd_host", RANGE, r#""a:2379""#, r#""b:2379""#),
+        ("etcd_username", &with_password, r#""a""#, r#""b""#),
+        ("etcd_password", &with_user, r#""a""#, r#""b""#),
+        ("etcd_key_file", &with_cert, r#""/a""#, r#""/b""#),
+        ("etcd_cert_file", &with_key, r#""/a""#, r#""/b""#),
+        ("etcd_ca_cert_file", &etcd, r#""/a""#, r#""/b""#),
+        ("data_dir", RANGE, r#""/a""#, r#""/b""#),
+        ("log_file", RANGE, r#""/a""#, r#""/b""#),
+        ("log_level", RANGE, r#""debug""#, r#""error""#),
+        ("deadline", RANGE, "5", "6"),
+        ("gc_grace", RANGE, "5", "0"),
+        ("exhausted_status", RANGE, r#""ready""#, r#""error""#),
+        ("sleep_for_race", RANGE, "1", "2"),
+        ("node_slice_size", RANGE, r#""/24""#, r#""/25""#),
+        ("leader_lease_duration", RANGE, "1", "2"),
+        ("leader_renew_deadline", RANGE, "1", "2"),
+        ("leader_retry_period", RANGE, "1", "2"),
+        ("reconciler_cron_expression", RANGE, r#""* * * * *""#, r#""1 * * * *""#),
+        // Of the old spelling of a provider the flat file has all the rest; the password may stand nowhere else.
+        ("ipamtype", "", r#""nsxt""#, ""),
+        ("ipamurl", "", r#""b""#, ""),
+        ("ipamuser", "", r#""b""#, ""),
+        ("ipampwd", "", r#""b""#, ""),
+        ("appid", "", r#""b""#, ""),
+        // The warning is one word for all values.
+        ("optimistic_ipam", RANGE, "true", ""),
+        // Refused wherever it stands.
+        ("pick_addresses", RANGE, r#"["10.0.0.1"]"#, ""),
+    ];
+    for &(key, beside, flat, network) in rows {
+        let member = |value: &str| format!(r#""{key}": {value}"#);
+        if beside.is_empty() {
+            let of_flat = meaning(&format!("{OLD}, {}", member(flat)), RANGE);
+            assert!(
+                !of_flat.starts_with("refused") && of_flat != meaning(OLD, RANGE),
+                "{key} has no effect: {of_flat}"
+            );
+            // A provider of the network is taken as a whole.
+            let own = format!(r#"{RANGE}, "provider": {provider_a}"#);
+            assert_eq!(meaning(&format!("{OLD}, {}", member(flat)), &own), meaning("", &own), "{key}");
+            continue;
+        }
+        let of_flat = meaning(&member(flat), beside);
+        assert_ne!(of_flat, meaning("", beside), "{key} of the flat file has no effect");
+        let in_network = meaning("", &format!("{beside}, {}", member(flat)));
+        let is_same = if key == "pick_addresses" { in_network.starts_with("refused") } else { of_flat == in_network };
+        assert!(is_same, "{key} means something else in the flat file:\n{of_flat}\n{in_network}");
+        if !network.is_empty() {
+            let own = format!("{beside}, {}", member(network));
+            assert_eq!(meaning(&member(flat), &own), meaning("", &own), "{key} of the network does not go first");
+            assert_ne!(meaning("", &own), of_flat, "{key}: the row shows nothing");
+        }
+    }
+    // What says whose configuration it is, and which flat file, has been read by then.
+    let of_network = [r#""type": "static""#, r#""configuration_path": "/elsewhere""#];
+    for member in of_network {
+        assert_eq!(meaning(member, RANGE), meaning("", RANGE), "{member}");
+    }
+    let mut tested: Vec<&str> = rows.iter().map(|row| row.0).chain(["type", "configuration_path"]).collect();
+    let mut known: Vec<&str> = IPAM_KEYS.iter().map(|key| key.name).collect();
+    tested.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(tested, known, "every key has a row");
+}
+
 // === The rows of the Go plugin's tests ===
 
 #[test]
