@@ -13,7 +13,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use whereabouts_engine::backend::{MemoryStorage, Survives};
 use whereabouts_engine::{
-    Address, Allocate, AllocateError, Attachment, BootId, Check, Collect, Holdings, HostFacts, IpNet, Ledger,
+    Address, Allocate, AllocateError, Attachment, BootId, Check, Collect, Edges, Holdings, HostFacts, IpNet, Ledger,
     LedgerFile, Network, OpenOptions, Owner, Pod, Pool, Range, Release, Sharing, View, ViewSpec, Want, parse_exclude,
     spool_release,
 };
@@ -733,6 +733,58 @@ fn each_call_costs_what_it_must_and_a_refused_one_nothing() {
     for ((call, (syncs, writes)), (name, most)) in costs.into_iter().zip(most) {
         assert_eq!((call, syncs), (name, most.0));
         assert!(writes <= most.1, "{call}: {writes} writes");
+    }
+}
+
+/// Nobody goes through the blocks of a host whose boot is over: what died with it is over one block at a time, when that
+/// block is written for another reason. So the first call of a boot costs as much after many containers as after few.
+#[test]
+fn the_first_call_after_a_boot_costs_the_same_after_fifty_full_blocks_as_after_one() {
+    let spec = ViewSpec { edges: Edges::Usable, ..ViewSpec::new("10.0.0.0/16".parse().unwrap()) };
+    let view = Arc::new(View::new(&spec).unwrap());
+    let wants = || {
+        let pool = Pool::new(Network::unnamed(), view.cidr());
+        vec![Want { pool, sharing: Sharing::Shared, view: Arc::clone(&view), exactly: None }]
+    };
+    // One after the other, so that the rows of a block are beside each other whatever is behind them.
+    let add = |number: usize| {
+        let attachment = Attachment::new(&format!("{number:08x}"), "eth0", "net");
+        Allocate { attachment, owner: Owner::Container, wants: wants() }
+    };
+    let after = |n_blocks: usize| {
+        let storage = made();
+        let containers: Vec<Allocate> = (0..n_blocks * 256).map(add).collect();
+        for batch in containers.chunks(1024) {
+            assert!(open(&storage, 1).unwrap().allocate(batch).unwrap().iter().all(Result::is_ok));
+        }
+        // A file that has just grown is made shorter once.
+        for container in containers.iter().take(4) {
+            open(&storage, 1).unwrap().allocate(std::slice::from_ref(container)).unwrap()[0].as_ref().unwrap();
+        }
+        let cost = |call: &dyn Fn(&Ledger)| {
+            storage.reset_counts();
+            let ledger = open(&storage, 2).unwrap();
+            call(&ledger);
+            drop(ledger);
+            let counts = storage.reset_counts();
+            (counts.syncs, counts.writes)
+        };
+        let first = cost(&|ledger| {
+            let given = ledger.allocate(&[add(1 << 30)]).unwrap().remove(0).unwrap();
+            assert_eq!(given[0].address.to_string(), "10.0.0.0");
+        });
+        let second = cost(&|ledger| drop(ledger.allocate(&[add((1 << 30) + 1)]).unwrap().remove(0).unwrap()));
+        let release = cost(&|ledger| drop(ledger.release(&[release(&add(1 << 30).attachment)]).unwrap()));
+        [first, second, release]
+    };
+    // The rows of fifty blocks lie a page deeper than those of one, and the history is in the order of random numbers: these
+    // are the most. What was over in one block takes ten of these pages and more.
+    let most = [("the first call", 40), ("the second", 18), ("a release", 21)];
+    for n_blocks in [1, 50] {
+        for ((syncs, writes), (call, most)) in after(n_blocks).into_iter().zip(most) {
+            assert_eq!(syncs, 2, "{call} after {n_blocks} blocks");
+            assert!(writes <= most, "{call} after {n_blocks} blocks: {writes} writes");
+        }
     }
 }
 
