@@ -103,8 +103,7 @@ fn a_history_with_faults_of_all_kinds_has_one_holder_for_each_address() {
     for mut pod in workload.pods() {
         workload.tidy(&mut pod);
     }
-    settle(&workload);
-    let problems = [differences(&workload), tell(&workload, &snapshots)].concat();
+    let problems = [settle(&workload), differences(&workload), tell(&workload, &snapshots)].concat();
     assert!(problems.is_empty(), "seed {seed}, after the last fault: {problems}");
 
     for mut pod in workload.pods() {
@@ -118,8 +117,7 @@ fn a_history_with_faults_of_all_kinds_has_one_holder_for_each_address() {
     for mut pod in workload.pods() {
         workload.delete_all(&mut pod);
     }
-    settle(&workload);
-    let problems = [differences(&workload), tell(&workload, &snapshots)].concat();
+    let problems = [settle(&workload), differences(&workload), tell(&workload, &snapshots)].concat();
     assert!(problems.is_empty(), "seed {seed}, after the last DEL: {problems}");
     assert_eq!(cluster.contents().unwrap().leases().count(), 0);
     say(&format!("history: {:.0?} in all", workload.started.elapsed()));
@@ -134,8 +132,8 @@ fn look(workload: &Workload<'_>, stopped: mpsc::Receiver<()>) -> Vec<Snapshot> {
     snapshots
 }
 
-/// A further call on each node carries out what earlier ones have left.
-fn settle(workload: &Workload<'_>) {
+/// A further call on each node carries out what earlier ones have left; says what stays undone.
+fn settle(workload: &Workload<'_>) -> String {
     let started = Instant::now();
     for (number, node) in workload.cluster.nodes.iter().enumerate() {
         let config = workload.config(number);
@@ -145,10 +143,12 @@ fn settle(workload: &Workload<'_>) {
             let answer = call.run();
             answer.ok();
             let left = node.ledger().n_under_way().unwrap();
-            let (name, waited) = (&node.simulated.name, started.elapsed());
-            assert!(left == 0 || waited < SETTLES_WITHIN, "{left} intents stay open on {name}: {}", answer.stderr);
+            if left > 0 && started.elapsed() >= SETTLES_WITHIN {
+                return format!("\n{left} intents stay open on {}: {}", node.simulated.name, answer.stderr);
+            }
         }
     }
+    String::new()
 }
 
 /// In words for people what the cluster and the ledgers have that no pod has, and the other way round.

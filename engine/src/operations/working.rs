@@ -267,8 +267,8 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
         }
         let working = self.index(&id.space).await?;
         if working.index.existing.contains(id.number) {
-            let epoch = working.index.epoch();
-            return self.host.freeze(&id.space, epoch, format!("block {id} is listed in the index and gone")).await;
+            // Somebody may have made and listed it after it was looked for and before the index was read.
+            return self.open_listed(id).await;
         }
         let block = Arc::new(Block::empty(working.index.epoch()));
         if self.host.promises().several_at_once {
@@ -293,6 +293,11 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
             }
         }
         self.list(id).await?;
+        self.open_listed(id).await
+    }
+
+    /// Reads a block that the index was seen to list: one that is not there now is gone.
+    async fn open_listed(&mut self, id: &BlockId) -> Result<(), AllocateError> {
         match self.host.store.read_block(id).await? {
             Some(stored) => self.take_in(id, stored).await,
             None => {

@@ -99,6 +99,8 @@ pub(super) struct Model {
     replaced: BTreeMap<OperationId, OperationId>,
     /// Blocks whose marks a fault may have made wrong.
     unmarkable: BTreeSet<BlockId>,
+    /// Whether the store has lost or brought back anything.
+    was_lossy: bool,
     /// What a call's host had seen of a block when the call decided to swap a version of it, for the first time.
     knew: BTreeMap<(usize, BlockId, Version), Option<Seen>>,
     /// Since which step the index has listed a block.
@@ -162,6 +164,7 @@ impl Model {
             moved: BTreeSet::new(),
             replaced: BTreeMap::new(),
             unmarkable: BTreeSet::new(),
+            was_lossy: false,
             knew: BTreeMap::new(),
             listed_since: BTreeMap::new(),
             gone: BTreeMap::new(),
@@ -617,6 +620,7 @@ impl Model {
         space: &Space,
         after: Option<(Rc<Index>, u64)>,
     ) -> Verdict {
+        self.was_lossy |= writer.is_none();
         let before = match after {
             Some((object, identity)) => self.indexes.insert(space.clone(), Known { object, identity }),
             None => self.indexes.remove(space),
@@ -640,6 +644,13 @@ impl Model {
             }
         }
         let known: Vec<BlockId> = self.blocks.keys().filter(|id| id.space == *space).cloned().collect();
+        let is_repair = writer.and_then(|writer| self.calls.get(&writer)).is_some_and(|call| call.is_repair);
+        if let Some(reason) = now.as_ref().and_then(|now| now.frozen())
+            && before.as_ref().is_none_or(|before| before.object.frozen().is_none())
+            && !(self.was_lossy || is_repair)
+        {
+            return Err(format!("{space} is frozen though nothing was lost: {reason}"));
+        }
         if writer.is_none() {
             self.unmarkable.extend(known);
             return Ok(());
@@ -687,6 +698,7 @@ impl Model {
         id: &BlockId,
         after: Option<(Rc<Block>, u64)>,
     ) -> Verdict {
+        self.was_lossy |= writer.is_none();
         let before = match &after {
             Some((object, identity)) => {
                 self.blocks.insert(id.clone(), Known { object: Rc::clone(object), identity: *identity })

@@ -8,7 +8,7 @@ use super::model::node_name;
 use super::process::{Answer, Clock, Process, ProcessEnvironment, Seat, Work};
 use crate::address::Address;
 use crate::lease::{Attachment, BootId, Owner};
-use crate::operations::{Allocate, Release, Want};
+use crate::operations::{Allocate, AllocateError, Release, Want};
 use crate::space::{Network, Pool, Sharing, Space};
 use crate::spec::ViewSpec;
 use crate::store::Object;
@@ -20,9 +20,16 @@ struct Story {
     store: Rc<MemoryStore>,
     seats: Vec<Seat>,
     random: Rc<RefCell<Random>>,
+    clock: Rc<Clock>,
 }
 
 const RANGE: &str = "10.0.0.0/29";
+
+fn want(range: &str, sharing: Sharing) -> Want {
+    let spec: ViewSpec = range.parse().unwrap();
+    let pool = Pool::new(Network::unnamed(), spec.cidr);
+    Want { pool, sharing, view: Arc::new(View::new(&spec).unwrap()), exactly: None }
+}
 
 impl Story {
     fn new() -> Self {
@@ -35,15 +42,16 @@ impl Story {
             store: Rc::new(MemoryStore::new(1, false)),
             seats: (0..3).map(seat).collect(),
             random: Rc::new(RefCell::new(Random::new(1))),
+            clock: Rc::default(),
         }
     }
 
     fn begin(&self, node: usize, work: Work) -> Process {
         let environment = ProcessEnvironment {
-            clock: Rc::new(Clock::default()),
+            clock: Rc::clone(&self.clock),
             random: Rc::clone(&self.random),
             booted: 0,
-            deadline: 1000,
+            deadline: self.clock.now() + 1000,
             wakes: Rc::new(Cell::new(0)),
         };
         let client = Client::new(&self.store, node, node);
@@ -51,20 +59,31 @@ impl Story {
     }
 
     fn finish(&self, mut process: Process) -> Answer {
-        (0..1000).find_map(|_| process.poll()).expect("nothing is in its way")
+        let step = |_| {
+            self.clock.advance_to(self.clock.now() + 1);
+            process.poll()
+        };
+        (0..1000).find_map(step).expect("nothing is in its way")
     }
 
     fn add(&self, node: usize, container: &str) -> Process {
-        let spec: ViewSpec = RANGE.parse().unwrap();
-        let want = Want {
-            pool: Pool::new(Network::unnamed(), spec.cidr),
-            sharing: Sharing::Shared,
-            view: Arc::new(View::new(&spec).unwrap()),
-            exactly: Some("10.0.0.1".parse().unwrap()),
-        };
+        let want = Want { exactly: Some("10.0.0.1".parse().unwrap()), ..want(RANGE, Sharing::Shared) };
         let owner = Owner::Sticky { name: "db".into(), pod: None };
         let attachment = Attachment::new(container, "eth0", "net");
         self.begin(node, Work::Add(vec![Allocate { attachment, owner, wants: vec![want] }]))
+    }
+
+    /// An ADD of any address that the want can have.
+    fn add_any(&self, node: usize, container: &str, want: &Want) -> Process {
+        let attachment = Attachment::new(container, "eth0", "net");
+        let wants = vec![want.clone()];
+        self.begin(node, Work::Add(vec![Allocate { attachment, owner: Owner::Container, wants }]))
+    }
+
+    /// The one answer of an ADD, with the address that it gave.
+    fn given(&self, process: Process) -> Result<Address, AllocateError> {
+        let Answer::Added(mut answers) = self.finish(process) else { panic!("not an answer to an ADD") };
+        answers.remove(0).map(|allocated| allocated[0].address)
     }
 
     /// An ADD that succeeds.
@@ -176,4 +195,25 @@ fn what_a_node_replaces_itself_does_not_come_back() {
     assert_eq!(story.holder().as_deref(), Some("again"));
     story.delete(0, "again");
     assert_eq!(story.holder(), None);
+}
+
+/// At whatever moment another node makes the block that a call was about to make, the call goes on in it.
+#[test]
+fn a_block_that_another_makes_meanwhile_is_used() {
+    let want = want("10.0.0.254-10.0.1.9/23", Sharing::Shared);
+    for steps in 0..20 {
+        let story = Story::new();
+        for (node, address) in [(1, "10.0.0.254"), (0, "10.0.0.255")] {
+            let given = story.given(story.add_any(node, address, &want));
+            assert_eq!(given.map(|address| address.to_string()).as_deref(), Ok(address), "it fills its first block");
+        }
+        let mut process = story.add_any(1, "interrupted", &want);
+        if (0..steps).any(|_| process.poll().is_some()) {
+            return;
+        }
+        let first = story.given(story.add_any(0, "first", &want));
+        let second = story.given(process);
+        assert!(first.is_ok() && second.is_ok() && first != second, "after {steps} steps: {first:?}, {second:?}");
+    }
+    panic!("it never ends");
 }
