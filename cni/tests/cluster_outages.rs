@@ -117,6 +117,30 @@ fn a_server_that_has_stopped_keeps_nobody_longer_than_allowed() {
     });
 }
 
+/// The ledger of the node is lost while the API server is away: what is deleted then is known to the cluster alone.
+#[test]
+fn a_release_that_waits_is_carried_out_though_the_ledger_was_lost() {
+    let Some(control_plane) = alone("a_release_that_waits_is_carried_out_though_the_ledger_was_lost") else { return };
+    let (network, range) = ("forgotten", "10.46.0.0/24");
+    let node = Node::new(&control_plane, "one", network);
+    for container in ["a", "b", "c"] {
+        node.add(container, &node.range(range)).ok();
+    }
+    control_plane.kill_apiserver();
+    std::fs::remove_file(node.simulated.data_dir.join("kubernetes.redb")).unwrap();
+    node.del("a", &node.range(range)).ok();
+    node.del("b", &node.range(range)).ok();
+
+    control_plane.start_apiserver();
+    wait_until("the next ADD carries out what was queued", || {
+        node.add("d", &node.config(json!({ "range": range, "deadline": 3 })));
+        !held(&control_plane, network).contains_key("10.46.0.2")
+    });
+    assert_held(&control_plane, network, &[("10.46.0.1", "d"), ("10.46.0.3", "c")]);
+    node.del("c", &node.range(range)).ok();
+    assert_held(&control_plane, network, &[("10.46.0.1", "d")]);
+}
+
 // === Older, or robbed ===
 
 #[test]

@@ -91,7 +91,8 @@ pub struct Lease {
     pub pool: IpNet,
     /// The provider's pool that has the last word on it, if any.
     pub provider: Option<Arc<str>>,
-    /// Since when this attachment holds it, in milliseconds since 1970 by the clock of its node. For people only.
+    /// Since when this attachment holds it, in milliseconds since 1970 by the clock of its node. Only people and a ledger
+    /// that is rebuilt go by it.
     pub since: u64,
 }
 

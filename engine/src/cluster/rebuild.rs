@@ -89,7 +89,7 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
             (Err(error), _) | (_, Err(error)) => return Ok(Err(error)),
         };
         let facts = &self.ledger.facts;
-        let recorded = self.environment.boot_clock();
+        let (now, clock) = (self.environment.now(), self.environment.boot_clock());
         self.ledger.journal.record(|tables| {
             for (number, listed) in &blocks {
                 let stored = match listed {
@@ -113,7 +113,8 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
                     let mut row = tables.attachment(attachment)?.unwrap_or_else(|| AttachmentRow {
                         store: "".into(),
                         boot: facts.boot,
-                        recorded,
+                        // As it was given, as far as clocks can tell: a release that waits in the spool may be younger.
+                        recorded: clock.saturating_sub(now.saturating_sub(lease.since)),
                         held: Vec::new(),
                     });
                     // A call that is under way knows better than a list.

@@ -3,7 +3,7 @@
 use super::ClusterHost;
 use crate::codec::SpooledRelease;
 use crate::ledger::{Journal, StorageError};
-use crate::operations::{Environment, ReleaseError, Released};
+use crate::operations::Environment;
 use crate::spooled::{log_carried_out, reserve_spool, spooled_releases};
 use crate::store::Store;
 
@@ -20,17 +20,31 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
             return Ok(());
         }
         let Some((spooled, mut spool)) = spooled_releases(&journal.options().path) else { return Ok(()) };
+        // Before anything is learned: what a new ledger learns of an attachment would look as if it was added just now.
+        let mut due = Vec::new();
+        let mut is_all_known = true;
         for release in spooled {
-            match self.carry_out(&release).await {
+            let (container, interface) = (&release.container, &release.interface);
+            let rows = journal.look(|tables| tables.attachments_of(container, interface))?;
+            is_all_known &= self.ledger.knows(container, interface)?;
+            due.extend(release.due(&rows).map(|due| (release, due)));
+        }
+        // A ledger that was lost meanwhile does not know what is to be freed, and would free nothing.
+        if !is_all_known && let Err(error) = self.rebuild_if_behind().await? {
+            tracing::warn!(%error, "spooled releases must wait");
+            return Ok(());
+        }
+        for (SpooledRelease { container, interface, .. }, release) in due {
+            match self.release(&[release]).await {
                 Ok(answers) => answers.iter().for_each(log_carried_out),
                 Err(error @ StorageError::File { .. }) => {
                     tracing::warn!(%error, "spooled releases must wait");
                     return Ok(());
                 }
+                // One that fails keeps no other from it.
                 Err(error) => {
-                    let SpooledRelease { container, interface, .. } = &release;
-                    tracing::error!(%error, %container, %interface, "a spooled release cannot be carried out, and is \
-                        dropped; the next GC tries again");
+                    tracing::error!(%error, %container, %interface, "a spooled release cannot be carried out, \
+                    and is dropped; the next GC tries again")
                 }
             }
         }
@@ -39,12 +53,5 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
             tracing::warn!(%error, "the spool cannot be emptied now");
         }
         Ok(())
-    }
-
-    /// Carries out one, so that one that fails keeps no other from it.
-    async fn carry_out(&self, release: &SpooledRelease) -> Result<Vec<Result<Released, ReleaseError>>, StorageError> {
-        let journal = &self.ledger.journal;
-        let rows = journal.look(|tables| tables.attachments_of(&release.container, &release.interface))?;
-        self.release(release.due(&rows).as_slice()).await
     }
 }
