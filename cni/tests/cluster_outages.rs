@@ -238,6 +238,33 @@ fn after_a_backup_was_restored_nobody_gets_what_a_live_container_has() {
     assert_held(&control_plane, network, &[("10.34.0.3", "c"), ("10.34.0.4", "d"), ("10.34.0.5", "e")]);
 }
 
+/// Other nodes have written so much since the restore that the block does not look old to the node that knows better.
+#[test]
+fn what_a_container_has_is_not_given_away_though_the_store_has_lost_it() {
+    let Some(control_plane) = alone("what_a_container_has_is_not_given_away_though_the_store_has_lost_it") else {
+        return;
+    };
+    let (network, range) = ("unnoticed", "10.47.0.0/29");
+    let [one, two] = two_nodes(&control_plane, network);
+    two.add("a", &two.range(range)).ok();
+    let snapshot = control_plane.snapshot_etcd();
+    one.add("b", &one.range(range)).ok();
+    control_plane.restore_etcd(&snapshot);
+    for _ in 0..2 {
+        two.add("c", &two.range(range)).ok();
+        two.del("c", &two.range(range)).ok();
+    }
+    assert_held(&control_plane, network, &[("10.47.0.1", "a")]);
+
+    assert_eq!(one.add("d", &one.range(range)).address(), "10.47.0.3/29", "the ledger says that b has 10.47.0.2");
+    let this_one = one.config(json!({ "range": "10.47.0.2-10.47.0.2/29" }));
+    fails(&one.add("e", &this_one), 101, &["10.47.0.2", "container b", "whereabouts repair --restored"]);
+    // Asked again, b has what it had.
+    assert_eq!(one.add("b", &this_one).address(), "10.47.0.2/29");
+    one.del("b", &one.range(range)).ok();
+    assert_eq!(one.add("e", &this_one).address(), "10.47.0.2/29");
+}
+
 #[test]
 fn two_who_prove_the_same_address_are_named() {
     let Some(control_plane) = alone("two_who_prove_the_same_address_are_named") else { return };

@@ -98,7 +98,7 @@ impl From<AllocateError> for Failure {
     fn from(error: AllocateError) -> Self {
         let exit = match &error {
             AllocateError::RangeFull { .. } => Exit::Full,
-            AllocateError::AlreadyHeld { .. } => Exit::Held,
+            AllocateError::AlreadyHeld { .. } | AllocateError::Lost { .. } => Exit::Held,
             AllocateError::NotInPool { .. } => Exit::Usage,
             _ => Exit::Failure,
         };

@@ -44,7 +44,9 @@ pub(super) fn allocate_error(error: AllocateError, configuration: &Configuration
             let hint = (held > 0).then(|| format!("`{}` says who holds them", who()));
             CniError::Exhausted { message, details: hint.unwrap_or_default() }
         }
-        AllocateError::AlreadyHeld { .. } | AllocateError::NotInPool { .. } => CniError::Held { message },
+        AllocateError::AlreadyHeld { .. } | AllocateError::Lost { .. } | AllocateError::NotInPool { .. } => {
+            CniError::Held { message }
+        }
         AllocateError::Sharing { pool, asked, address } => {
             let is_shared = asked == Sharing::Shared;
             CniError::Configuration(ConfigurationError::value(

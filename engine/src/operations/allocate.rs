@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Host;
 use super::environment::{Backoff, Environment};
 use super::frozen;
+use super::proven::{Proven, skip_damaged};
 use super::working::{Swapped, Working};
 use crate::address::Address;
 use crate::intent::{AttachmentRow, Claim, HeldAddress, Past, Purpose};
@@ -75,6 +76,18 @@ pub enum AllocateError {
         /// The address.
         asked: Address,
         /// Who holds it.
+        held_by: Box<Lease>,
+    },
+    /// The only address that could be given is one that the store has lost.
+    #[error(
+        "address {address} is not given away: by the ledger of this node it is held by {held_by}, and the store has lost \
+         that; if it was put back to an older state, run `whereabouts repair --restored` on every node, and if not, \
+         release the address on this node"
+    )]
+    Lost {
+        /// The address.
+        address: Address,
+        /// Who holds it by the ledger.
         held_by: Box<Lease>,
     },
     /// The address that was asked for is not in the range.
@@ -214,8 +227,11 @@ struct Written {
     /// Requests, by their place in the batch, whose intents somebody else settles, or that nobody waits for: they have
     /// lost their right to go on.
     superseded: BTreeSet<usize>,
-    /// Blocks of which this host has seen a newer state since they were read.
+    /// Blocks that must be read again: this host has seen a newer state since, or they have lost what was about to be
+    /// given away.
     outdated: BTreeSet<BlockId>,
+    /// Whether a block has.
+    has_lost: bool,
 }
 
 impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
@@ -304,7 +320,8 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             }
             pending = planned;
             if self.needs_intents() {
-                let Written { superseded, outdated } = self.write_claims(&working, &mut pending, &is_waited_for)?;
+                let Written { superseded, outdated, has_lost } =
+                    self.write_claims(&working, &mut pending, &is_waited_for)?;
                 for request in pending.extract_if(.., |request| superseded.contains(&request.at)) {
                     failed.push((request.taken_back(&mut working), AllocateError::Superseded));
                 }
@@ -313,6 +330,9 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                     waiting.extend(pending.into_iter().map(|request| request.taken_back(&mut working)));
                     pending = waiting;
                     working.forget_blocks(&outdated);
+                    if has_lost {
+                        working.look_for_lost();
+                    }
                     continue;
                 }
             }
@@ -404,7 +424,10 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 let space = want.space();
                 let (block, offset) = match want.exactly {
                     Some(address) => self.open_exactly(working, pending, &space, address).await?,
-                    None => working.lowest_free(&space, &want.view).await?.ok_or_else(|| want.full())?,
+                    None => {
+                        let free = working.lowest_free(&space, &want.view, &request.attachment).await?;
+                        free.ok_or_else(|| want.full())?
+                    }
                 };
                 self.place(working, pending, at, block, offset);
             }
@@ -579,7 +602,13 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 self.settle_before(&lease).await?;
                 Ok((block, offset))
             }
-            None => Ok((block, offset)),
+            None => {
+                let lost = working.lost_leases(&block, &pending.request.attachment)?;
+                match lost.into_iter().find(|(at, _)| *at == offset) {
+                    Some((_, lease)) => Err(AllocateError::Lost { address: asked, held_by: Box::new(lease) }),
+                    None => Ok((block, offset)),
+                }
+            }
         }
     }
 
@@ -622,6 +651,8 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     ) -> Result<Written, StorageError> {
         let written = self.journal.record(|tables| {
             let mut superseded = BTreeSet::new();
+            let mut lost = BTreeSet::new();
+            let proven = Proven::read(tables, &self.store_name, skip_damaged)?;
             for request in pending.iter().filter(|request| !request.is_complete()) {
                 let may_go_on = if request.has_intent {
                     is_open_claim(tables, request.operation)?
@@ -632,6 +663,14 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                     superseded.insert(request.at);
                     continue;
                 }
+                let attachment = &request.request.attachment;
+                for placed in
+                    request.placed.iter().flatten().filter(|placed| placed.previous.is_none() && !placed.landed)
+                {
+                    if proven.of_others(&placed.block, attachment).any(|(offset, _)| offset == placed.offset) {
+                        lost.insert(placed.block.clone());
+                    }
+                }
                 let claim = |placed: &Placed| Claim {
                     block: placed.block.clone(),
                     offset: placed.offset,
@@ -639,10 +678,12 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                     previous: placed.previous.clone(),
                 };
                 let claims = request.placed.iter().flatten().map(claim).collect();
-                let intent = self.intent(&request.request.attachment, Purpose::Claim(claims));
+                let intent = self.intent(attachment, Purpose::Claim(claims));
                 tables.set_intent(request.operation, &intent)?;
             }
-            Ok(Written { superseded, outdated: working.outdated(tables)? })
+            let has_lost = !lost.is_empty();
+            lost.extend(working.outdated(tables)?);
+            Ok(Written { superseded, outdated: lost, has_lost })
         })?;
         for request in pending.iter_mut() {
             request.has_intent |= !request.is_complete();

@@ -79,7 +79,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         let mut answers = Vec::with_capacity(wants.len());
         for want in wants {
             let found = match self.check_want(want, &mut sharings).await {
-                Ok(()) => working.lowest_free(&want.space(), &want.view).await,
+                Ok(()) => working.lowest_free(&want.space(), &want.view, &Attachment::named("")).await,
                 Err(error) => Err(error),
             };
             answers.push(match found {

@@ -1,12 +1,12 @@
 //! Frozen spaces: when what a store holds cannot be the newest state, nobody takes an address until a repair.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Host;
 use super::allocate::AllocateError;
 use super::environment::{Backoff, Environment};
+use super::proven::Proven;
 use crate::address::Address;
 use crate::block::Block;
 use crate::index::{HANDED_OVER, Index};
@@ -112,24 +112,18 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     /// [`StorageError`] when the ledger cannot be used. [`ReadError`] inside when the store does not answer in time;
     /// then it is to be called again.
     pub async fn reinsert(&self, space: &Space) -> Result<Result<Reinserted, ReadError>, StorageError> {
-        let mut proven: BTreeMap<BlockId, Vec<HeldAddress>> = BTreeMap::new();
-        let under_way: Vec<OperationId> = self.journal.look(|tables| {
-            tables.each_attachment(&[], |_, row| {
-                if row.store == self.store_name {
-                    for held in row.held.into_iter().filter(|held| held.block.space == *space) {
-                        proven.entry(held.block.clone()).or_default().push(held);
-                    }
-                }
-                Ok(ControlFlow::Continue(()))
-            })?;
-            let mut under_way = Vec::new();
+        let (proven, under_way) = self.journal.look(|tables| {
+            // What cannot be read may be a container's, and then this node cannot say that it has put back all.
+            let Proven(mut proven) = Proven::read(tables, &self.store_name, Err)?;
+            proven.retain(|id, _| id.space == *space);
+            let mut under_way: Vec<OperationId> = Vec::new();
             for (operation, intent) in tables.intents()? {
                 under_way.push(operation);
                 if let Purpose::Release(held) = intent.purpose {
                     under_way.extend(held.into_iter().map(|held| held.operation));
                 }
             }
-            Ok(under_way)
+            Ok((proven, under_way))
         })?;
         let mut reinserted = Reinserted::default();
         if proven.is_empty() {

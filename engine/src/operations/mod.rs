@@ -15,6 +15,7 @@ mod edit;
 mod environment;
 mod frozen;
 mod marks;
+mod proven;
 mod release;
 mod settle;
 mod working;

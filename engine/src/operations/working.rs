@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::Host;
 use super::allocate::AllocateError;
 use super::environment::{Backoff, Environment};
+use super::proven::{Proven, skip_damaged};
 use crate::block::{Block, Fullness};
 use crate::index::Index;
 use crate::intent::Seen;
-use crate::lease::Lease;
+use crate::lease::{Attachment, Lease};
 use crate::ledger::{Journal, Rows, RowsMut, StorageError, Tables};
 use crate::offset::{BlockNumber, Offset};
 use crate::space::{BlockId, Space};
@@ -23,6 +24,8 @@ pub(super) struct Working<'h, 'a, S, J, E> {
     indexes: BTreeMap<Space, WorkingIndex>,
     /// Blocks that were read and have no room, though the index does not say so.
     unmarked: BTreeMap<BlockId, Fullness>,
+    /// Whether something was about to be given away that the store has lost.
+    has_lost: bool,
 }
 
 struct WorkingBlock {
@@ -63,7 +66,7 @@ pub(super) struct Swapped {
 
 impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
     pub(super) fn new(host: &'h Host<'a, S, J, E>) -> Self {
-        Self { host, blocks: BTreeMap::new(), indexes: BTreeMap::new(), unmarked: BTreeMap::new() }
+        Self { host, blocks: BTreeMap::new(), indexes: BTreeMap::new(), unmarked: BTreeMap::new(), has_lost: false }
     }
 
     /// A block, as the batch would have it; it must have been [opened](Self::open).
@@ -104,14 +107,18 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
     ///
     /// Answers `None` only after the index was read afresh and every block that it does not mark was read. Where the
     /// ledger is the store, a block that cannot be read is passed over, and is the answer only where no other has room.
+    ///
+    /// What the ledger says that another container of this node has is not given to `asking`, though the block has lost
+    /// it, and is the answer where nothing else is free.
     pub(super) async fn lowest_free(
         &mut self,
         space: &Space,
         view: &View,
+        asking: &Attachment,
     ) -> Result<Option<(BlockId, Offset)>, AllocateError> {
         let first = view.first().map(BlockNumber::of);
         let mut from = first;
-        let mut unsound = None;
+        let mut left_out = None;
         loop {
             let open = match from {
                 Some(from) => self.index(space).await?.index.first_open(view, from),
@@ -119,7 +126,7 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
             };
             let Some(number) = open else {
                 if self.index(space).await?.version.is_some() {
-                    return unsound.map_or(Ok(None), Err);
+                    return left_out.map_or(Ok(None), Err);
                 }
                 self.read_index(space).await?;
                 from = first;
@@ -127,22 +134,46 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
             };
             let id = BlockId { space: space.clone(), number };
             let is_local = !self.host.needs_intents();
-            let block = match self.open(&id).await {
+            match self.open(&id).await {
                 Err(error @ AllocateError::Store(ReadError::Unsound { .. })) if is_local => {
                     tracing::error!(block = %id, %error, "its addresses are not given to anybody");
-                    unsound.get_or_insert(error);
+                    left_out.get_or_insert(error);
                     from = number.next(space.family());
                     continue;
                 }
-                block => block?,
-            };
-            if let Some(offset) = block.lowest_free(&view.offsets(number)) {
+                opened => drop(opened?),
+            }
+            let mut assignable = view.offsets(number);
+            for (offset, lease) in self.lost_leases(&id, asking)? {
+                if assignable.remove(offset.get().into()) {
+                    let lost = AllocateError::Lost { address: id.address_at(offset), held_by: Box::new(lease) };
+                    tracing::error!(error = %lost, "another is looked for");
+                    left_out.get_or_insert(lost);
+                }
+            }
+            let block = self.block(&id).ok_or_else(lost)?;
+            if let Some(offset) = block.lowest_free(&assignable) {
                 return Ok(Some((id, offset)));
             }
             let fullness = block.fullness();
             self.note_fullness(&id, fullness);
             from = number.next(space.family());
         }
+    }
+
+    /// What other containers of this node than `asking` have by its ledger, and nobody by a block that was read. None
+    /// before [`Self::look_for_lost`], so that it costs nothing while nothing is lost.
+    pub(super) fn lost_leases(&self, id: &BlockId, asking: &Attachment) -> Result<Vec<(Offset, Lease)>, StorageError> {
+        let Some(block) = self.block(id).filter(|_| self.has_lost) else { return Ok(Vec::new()) };
+        // Read after the block: what was released before that is in neither.
+        let proven = self.host.journal.look(|tables| Proven::read(tables, &self.host.store_name, skip_damaged))?;
+        let lost = proven.of_others(id, asking).filter(|(offset, _)| block.get(*offset).is_none());
+        Ok(lost.map(|(offset, lease)| (offset, lease.clone())).collect())
+    }
+
+    /// From here on, looks for what the store has lost before an address is chosen.
+    pub(super) fn look_for_lost(&mut self) {
+        self.has_lost = true;
     }
 
     /// Remembers that a block has less room than the index says.

@@ -4,6 +4,7 @@
 //! its own rules: nothing here calls the code that it judges.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -39,6 +40,14 @@ pub(super) struct Hand {
     pub(super) is_lost: bool,
 }
 
+/// What a host's ledger said of a block when a call decided to swap it.
+#[derive(Clone, Debug, Default)]
+struct Knew {
+    seen: Option<Seen>,
+    /// What its containers have.
+    proven: Vec<(Offset, Attachment)>,
+}
+
 /// A call of which the model knows, for as long as something of it may land.
 #[derive(Debug)]
 struct Call {
@@ -52,6 +61,9 @@ struct Call {
     remembered: BTreeMap<Space, Index>,
     /// The same at the end of each other call of this host since.
     remembered_since: Vec<(Space, Index)>,
+    /// What containers of this host had by its ledger when the call began or since. The store may have lost it, and it is
+    /// not given away.
+    proven: BTreeSet<Place>,
     /// Nobody listens any more.
     is_abandoned: bool,
     /// A repair may put leases into frozen blocks.
@@ -102,7 +114,7 @@ pub(super) struct Model {
     /// Whether the store has lost or brought back anything.
     was_lossy: bool,
     /// What a call's host had seen of a block when the call decided to swap a version of it, for the first time.
-    knew: BTreeMap<(usize, BlockId, Version), Option<Seen>>,
+    knew: BTreeMap<(usize, BlockId, Version), Knew>,
     /// Since which step the index has listed a block.
     listed_since: BTreeMap<BlockId, u64>,
     /// Blocks that a fault took away, and when.
@@ -205,6 +217,7 @@ impl Model {
             had,
             remembered,
             remembered_since: Vec::new(),
+            proven: proven_places(self.ledgers.get(node).ok_or("no such node")?)?,
             is_abandoned: false,
             is_repair,
         };
@@ -233,6 +246,7 @@ impl Model {
         let node = *node;
         let spaces: BTreeSet<Space> =
             requests.iter().flat_map(|request| request.wants.iter().map(Want::space)).collect();
+        self.note_proven(node)?;
         for space in spaces {
             let Some(index) = self.remembered(node, &space)? else { continue };
             for (other, call) in &mut self.calls {
@@ -240,6 +254,15 @@ impl Model {
                     call.remembered_since.push((space.clone(), index.clone()));
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// What containers of a host have now by its ledger, for all calls that are under way on it.
+    fn note_proven(&mut self, node: usize) -> Verdict {
+        let proven = proven_places(self.ledgers.get(node).ok_or("no such node")?)?;
+        for call in self.calls.values_mut().filter(|call| call.node == node) {
+            call.proven.extend(proven.iter().cloned());
         }
         Ok(())
     }
@@ -688,8 +711,13 @@ impl Model {
         let call = self.calls.get(&process).ok_or("a swap of nobody")?;
         let ledger = self.ledgers.get(call.node).ok_or("no such node")?;
         let seen = ledger.look(|tables| tables.seen_block(&id)).map_err(|error| error.to_string())?;
-        self.knew.entry((process, id, expected)).or_insert(seen);
-        Ok(())
+        let of_block = proven_by(ledger)?.into_iter().filter(|((block, _), _)| *block == id);
+        let proven: Vec<_> = of_block.map(|((_, offset), attachment)| (offset, attachment)).collect();
+        let knew = self.knew.entry((process, id, expected)).or_insert_with(|| Knew { seen, proven: proven.clone() });
+        // Decided anew on the same version, it may go by what was released meanwhile.
+        knew.proven.retain(|known| proven.contains(known));
+        let node = call.node;
+        self.note_proven(node)
     }
 
     pub(super) fn block_changed(
@@ -712,8 +740,8 @@ impl Model {
             }
             Some((process, expected)) => {
                 let after = after.as_ref().map(|(block, _)| &**block).ok_or("a call took a block away")?;
-                let seen = self.knew.get(&(process, id.clone(), expected.clone())).cloned().flatten();
-                self.judge_block(process, id, before.as_ref(), after, seen.as_ref())
+                let knew = self.knew.get(&(process, id.clone(), expected.clone())).cloned().unwrap_or_default();
+                self.judge_block(process, id, before.as_ref(), after, &knew)
             }
         };
         self.note_room(id);
@@ -760,7 +788,11 @@ impl Model {
         }
         for (offset, operation) in &is {
             if was.get(offset) != Some(operation) {
-                self.zombies.insert(*operation);
+                // Undone, it gives the address back to another that is gone.
+                let mut next = Some(*operation);
+                while let Some(operation) = next.filter(|operation| self.zombies.insert(*operation)) {
+                    next = self.replaced.get(&operation).copied();
+                }
             }
         }
         let places = self.hands.range_mut((id.clone(), Offset::ZERO)..=(id.clone(), Offset::LAST));
@@ -789,7 +821,7 @@ impl Model {
         id: &BlockId,
         before: Option<&Known<Block>>,
         after: &Block,
-        seen: Option<&Seen>,
+        knew: &Knew,
     ) -> Verdict {
         let was: BTreeMap<Offset, &Lease> = before.iter().flat_map(|known| known.object.iter()).collect();
         let is: BTreeMap<Offset, &Lease> = after.iter().collect();
@@ -852,10 +884,20 @@ impl Model {
         }
         for &(offset, lease, is_new) in &news {
             if is_new && !call.is_repair {
+                let is_others =
+                    |(at, attachment): &&(Offset, Attachment)| *at == offset && *attachment != lease.attachment;
+                if !self.is_local
+                    && let Some((_, attachment)) = knew.proven.iter().find(is_others)
+                {
+                    let address = id.address_at(offset);
+                    return Err(format!(
+                        "{address} was given to {lease}, and by the node's own ledger {attachment} has it"
+                    ));
+                }
                 self.judge_choice(call, id, offset, lease, after)?;
             }
         }
-        self.judge_hands(process, id, before, after, seen)
+        self.judge_hands(process, id, before, after, knew.seen.as_ref())
     }
 
     /// A lease ended on another node, and with it what it would give the address back to were it undone.
@@ -888,8 +930,16 @@ impl Model {
         if self.is_local && call.requests.iter().filter(is_sibling).count() > 1 {
             return Ok(());
         }
-        let offsets = want.view.offsets(id.number);
-        if let Some(lower) = after.lowest_free(&offsets)
+        // What its own containers have, a node does not give away, though the store may have lost it.
+        let assignable = |id: &BlockId| {
+            let mut offsets = want.view.offsets(id.number);
+            let places = (id.clone(), Offset::ZERO)..=(id.clone(), Offset::LAST);
+            for (_, offset) in call.proven.range(places).filter(|_| !self.is_local) {
+                offsets.remove(offset.get().into());
+            }
+            offsets
+        };
+        if let Some(lower) = after.lowest_free(&assignable(id))
             && lower < offset
         {
             return Err(format!("{address} was taken, and {} is free", id.address_at(lower)));
@@ -916,7 +966,15 @@ impl Model {
                 || call.remembered_since.iter().any(|(space, index)| *space == id.space && is_marked_in(index))
                 || marks(&remembered)
                 || marks(&now_remembered);
-            if self.is_local || !is_marked {
+            let mut free = assignable(&block);
+            if let Some(known) = self.blocks.get(&block) {
+                free -= known.object.used();
+            }
+            let places = (block.clone(), Offset::ZERO)..=(block.clone(), Offset::LAST);
+            for ((_, offset), _) in self.last_held.range(places).filter(|(_, last)| **last >= call.started) {
+                free.remove(offset.get().into());
+            }
+            if self.is_local || !(is_marked || free.is_empty()) {
                 return Err(format!("{address} was taken, and {block} has had room all the time"));
             }
         }
@@ -1104,6 +1162,22 @@ impl Model {
         }
         Ok(())
     }
+}
+
+/// What the containers of a host have by its ledger.
+fn proven_by(ledger: &MemoryLedger) -> Result<Vec<(Place, Attachment)>, String> {
+    let mut proven = Vec::new();
+    let looked = ledger.look(|tables| {
+        tables.each_attachment(&[], |attachment, row| {
+            proven.extend(row.held.into_iter().map(|held| ((held.block, held.offset), attachment.clone())));
+            Ok(ControlFlow::Continue(()))
+        })
+    });
+    looked.map(|()| proven).map_err(|error| error.to_string())
+}
+
+fn proven_places(ledger: &MemoryLedger) -> Result<BTreeSet<Place>, String> {
+    Ok(proven_by(ledger)?.into_iter().map(|(place, _)| place).collect())
 }
 
 /// Whether an address had passed on to a later sandbox of the owner, on whatever node, whose call was through.
