@@ -1,6 +1,7 @@
 //! Allocate: give each request an address of every range that it wants, or nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::Host;
@@ -185,6 +186,14 @@ enum Match {
     View,
 }
 
+/// In which ways a batch uses pools.
+#[derive(Default)]
+pub(super) struct Ways {
+    used: BTreeSet<(Pool, Sharing)>,
+    /// Of those, the ones that this node did not remember.
+    new: BTreeSet<(Pool, Sharing)>,
+}
+
 type Answer = Result<Vec<Allocated>, AllocateError>;
 
 /// Requests, each with its place in the batch.
@@ -288,7 +297,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             self.settle_attachments(&attachments).await?;
         }
         let mut working = Working::new(self);
-        let mut sharings = BTreeSet::new();
+        let mut ways = Ways::default();
         let mut pending: Vec<Pending<'_>> =
             requests.into_iter().map(|(at, request)| Pending::new(at, request, self.new_operation())).collect();
         let mut failed: Vec<(Pending<'_>, AllocateError)> = Vec::new();
@@ -306,7 +315,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             let mut planned: Vec<Pending<'_>> = Vec::with_capacity(pending.len());
             let mut waiting = Vec::new();
             for mut request in pending {
-                match self.place_all(&mut working, &mut request, &mut sharings).await {
+                match self.place_all(&mut working, &mut request, &mut ways).await {
                     Ok(()) => planned.push(request),
                     Err(AllocateError::Storage(error)) if !error.is_of_one_row() => return Err(error),
                     // What another request of the batch is about to take may yet be refused.
@@ -363,7 +372,14 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 break;
             }
         }
-        let superseded = match self.finish(&working, &pending, &sharings, of_others) {
+        let in_both_ways = self.look_again(&pending, &mut ways).await;
+        let refused =
+            |request: &Pending<'_>| request.request.wants.iter().find_map(|want| in_both_ways.get(&want.way()));
+        for request in pending.extract_if(.., |request| refused(request).is_some()) {
+            let error = refused(&request).cloned().unwrap_or(AllocateError::Superseded);
+            failed.push((request, error));
+        }
+        let superseded = match self.finish(&working, &pending, &ways, of_others) {
             // Nobody got anything, and why is known; what was seen of the store is only good to know.
             Err(error) if self.needs_intents() && pending.is_empty() => {
                 tracing::warn!(%error, "what was seen of the store is not remembered");
@@ -402,7 +418,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         &self,
         working: &mut Working<'_, '_, S, J, E>,
         pending: &mut Pending<'_>,
-        sharings: &mut BTreeSet<(Pool, Sharing)>,
+        ways: &mut Ways,
     ) -> Result<(), AllocateError> {
         let request = pending.request;
         if pending.is_complete() {
@@ -410,7 +426,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         }
         if pending.placed.iter().all(Option::is_none) {
             for want in &request.wants {
-                self.check_want(want, sharings).await?;
+                self.check_want(want, ways).await?;
             }
         }
         // In every round: what another want of the request got says nothing of the one that met a conflict.
@@ -436,30 +452,66 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     }
 
     /// Refuses an address outside its pool, and a pool that is in use in the other way.
-    pub(super) async fn check_want(
-        &self,
-        want: &Want,
-        sharings: &mut BTreeSet<(Pool, Sharing)>,
-    ) -> Result<(), AllocateError> {
+    pub(super) async fn check_want(&self, want: &Want, ways: &mut Ways) -> Result<(), AllocateError> {
         if let Some(asked) = want.exactly
             && !want.pool.cidr().contains(&asked.to_ip())
         {
             return Err(AllocateError::NotInPool { asked, pool: want.pool.clone() });
         }
-        let use_of_pool = (want.pool.clone(), want.sharing);
-        if sharings.contains(&use_of_pool) {
+        if ways.used.contains(&want.way()) {
             return Ok(());
         }
-        if sharings.contains(&(want.pool.clone(), want.sharing.other())) {
+        if ways.used.contains(&(want.pool.clone(), want.sharing.other())) {
             return Err(AllocateError::BothWays { pool: want.pool.clone() });
         }
-        if self.journal.look(|tables| tables.sharing(&want.pool))? != Some(want.sharing)
-            && let Some(address) = self.live_in(&want.pool, want.sharing.other()).await?
-        {
-            return Err(AllocateError::Sharing { pool: want.pool.clone(), asked: want.sharing, address });
+        if self.journal.look(|tables| tables.sharing(&want.pool))? != Some(want.sharing) {
+            self.refuse_other_way(want).await?;
+            ways.new.insert(want.way());
         }
-        sharings.insert(use_of_pool);
+        ways.used.insert(want.way());
         Ok(())
+    }
+
+    /// Looks, once the addresses are there for all to see, whether other nodes have addresses of the same pools in the
+    /// other way: of two that begin in the same moment at least one sees the other. What is refused is not remembered.
+    ///
+    /// A node that has had an address of the pool all the time need not look: the others have seen that.
+    async fn look_again(&self, pending: &[Pending<'_>], ways: &mut Ways) -> BTreeMap<(Pool, Sharing), AllocateError> {
+        let mut refused = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        // In one transaction nobody comes between.
+        for want in pending.iter().flat_map(|request| &request.request.wants).filter(|_| self.needs_intents()) {
+            let may_be_new = seen.insert(want.way()) && (ways.new.contains(&want.way()) || !self.has_any_of(want));
+            if may_be_new && let Err(error) = self.refuse_other_way(want).await {
+                ways.used.remove(&want.way());
+                refused.insert(want.way(), error);
+            }
+        }
+        refused
+    }
+
+    /// Whether the ledger says that a container of this node has an address of the pool in this way.
+    fn has_any_of(&self, want: &Want) -> bool {
+        let (space, pool) = (want.space(), want.pool.cidr());
+        let is_of_pool = |held: &HeldAddress| {
+            held.block.space == space && held.lease.as_ref().is_some_and(|lease| lease.pool == pool)
+        };
+        let mut has_any = false;
+        let looked = self.journal.look(|tables| {
+            tables.each_attachment(&[], |_, row| {
+                has_any = row.store == self.store_name && row.held.iter().any(is_of_pool);
+                Ok(if has_any { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            })
+        });
+        looked.is_ok() && has_any
+    }
+
+    async fn refuse_other_way(&self, want: &Want) -> Result<(), AllocateError> {
+        let Want { pool, sharing, .. } = want;
+        match self.live_in(pool, sharing.other()).await? {
+            Some(address) => Err(AllocateError::Sharing { pool: pool.clone(), asked: *sharing, address }),
+            None => Ok(()),
+        }
     }
 
     /// An address of the pool that is held while the pool is used in this way, if there is one.
@@ -772,7 +824,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         &self,
         working: &Working<'_, '_, S, J, E>,
         pending: &[Pending<'_>],
-        sharings: &BTreeSet<(Pool, Sharing)>,
+        ways: &Ways,
         of_others: Option<u64>,
     ) -> Result<BTreeSet<usize>, StorageError> {
         let needs_intents = self.needs_intents();
@@ -790,7 +842,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                     tables.close_intent(request.operation)?;
                 }
             }
-            for (pool, sharing) in sharings {
+            for (pool, sharing) in &ways.used {
                 if tables.sharing(pool)? != Some(*sharing) {
                     tables.set_sharing(pool, *sharing)?;
                 }
@@ -851,6 +903,11 @@ impl Want {
     #[must_use]
     pub fn space(&self) -> Space {
         self.pool.space(self.sharing)
+    }
+
+    /// The pool, and in which way it is used.
+    fn way(&self) -> (Pool, Sharing) {
+        (self.pool.clone(), self.sharing)
     }
 
     pub(super) fn full(&self) -> AllocateError {

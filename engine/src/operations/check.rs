@@ -1,9 +1,7 @@
 //! Check: whether an attachment still holds the addresses that it was given.
 
-use std::collections::BTreeSet;
-
 use super::Host;
-use super::allocate::{AllocateError, Want};
+use super::allocate::{AllocateError, Want, Ways};
 use super::environment::Environment;
 use super::working::Working;
 use crate::address::Address;
@@ -75,10 +73,10 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     /// [`StorageError`] when the ledger cannot be used.
     pub async fn has_room(&self, wants: &[Want]) -> Result<Vec<Result<(), AllocateError>>, StorageError> {
         let mut working = Working::new(self);
-        let mut sharings = BTreeSet::new();
+        let mut ways = Ways::default();
         let mut answers = Vec::with_capacity(wants.len());
         for want in wants {
-            let found = match self.check_want(want, &mut sharings).await {
+            let found = match self.check_want(want, &mut ways).await {
                 Ok(()) => working.lowest_free(&want.space(), &want.view, &Attachment::named("")).await,
                 Err(error) => Err(error),
             };

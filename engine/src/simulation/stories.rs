@@ -101,6 +101,15 @@ impl Story {
         }
     }
 
+    /// How many addresses of its only block a space has given away.
+    fn n_held(&self, want: &Want) -> usize {
+        let id = want.space().block_of("10.0.0.1".parse().unwrap()).unwrap();
+        match self.store.get(&Key::Block(id)).as_deref() {
+            Some(Object::Block(_, block)) => block.iter().count(),
+            _ => 0,
+        }
+    }
+
     fn delete(&self, node: usize, container: &str) {
         let release =
             Release::Attachment { container: container.into(), interface: "eth0".into(), network: Some("net".into()) };
@@ -216,4 +225,40 @@ fn a_block_that_another_makes_meanwhile_is_used() {
         assert!(first.is_ok() && second.is_ok() && first != second, "after {steps} steps: {first:?}, {second:?}");
     }
     panic!("it never ends");
+}
+
+/// A host that has used a pool as shared, and has nothing of it any more, sees that another uses it as private since.
+#[test]
+fn a_pool_that_became_private_meanwhile_is_not_shared_again() {
+    let (shared, private) = (want(RANGE, Sharing::Shared), want(RANGE, Sharing::Private));
+    let story = Story::new();
+    assert!(story.given(story.add_any(0, "old", &shared)).is_ok());
+    story.delete(0, "old");
+    assert!(story.given(story.add_any(1, "private", &private)).is_ok());
+    let refused = story.given(story.add_any(0, "shared", &shared));
+    assert!(matches!(refused, Err(AllocateError::Sharing { asked: Sharing::Shared, .. })), "{refused:?}");
+    assert_eq!((story.n_held(&shared), story.n_held(&private)), (0, 1));
+    story.delete(1, "private");
+    assert!(story.given(story.add_any(0, "shared", &shared)).is_ok());
+}
+
+/// Two nodes that begin to use a pool in different ways, however their steps mix, do not both succeed.
+#[test]
+fn a_pool_is_never_private_and_shared_at_once() {
+    let (shared, private) = (want(RANGE, Sharing::Shared), want(RANGE, Sharing::Private));
+    for [first, second] in [[&shared, &private], [&private, &shared]] {
+        for steps in 0.. {
+            assert!(steps < 100, "it never ends");
+            let story = Story::new();
+            let mut process = story.add_any(0, "first", first);
+            if (0..steps).any(|_| process.poll().is_some()) {
+                break;
+            }
+            let answers = [story.given(story.add_any(1, "second", second)), story.given(process)];
+            let n_given = answers.iter().filter(|answer| answer.is_ok()).count();
+            assert!(n_given < 2, "after {steps} steps: {answers:?}");
+            let n_held = story.n_held(first) + story.n_held(second);
+            assert_eq!(n_held, n_given, "what is refused is not held, after {steps} steps: {answers:?}");
+        }
+    }
 }
