@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::Host;
 use super::environment::Environment;
-use super::frozen::{self, Attempt};
+use super::frozen;
 use crate::address::Address;
 use crate::block::{Block, Fullness};
 use crate::index::Index;
@@ -99,9 +99,9 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             // What was read a moment ago will do for the first attempt.
             let mut read = Some(blocks.remove(&number));
             let put = self.retry(async || self.try_put(&id, leases, epoch, read.take()).await).await;
-            room.insert(number, put.map_err(unavailable)??);
+            room.insert(number, put??);
         }
-        self.retry(async || self.try_list(space, &room, epoch).await).await.map_err(unavailable)??;
+        self.retry(async || self.try_list(space, &room, epoch).await).await??;
         // In a space that has begun, somebody may have made room before the mark was there.
         self.recheck(room.into_keys().map(|number| BlockId { space: space.clone(), number }).collect(), false).await;
         Ok(adopted)
@@ -152,10 +152,10 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         leases: &[(Offset, &Lease)],
         epoch: u64,
         read: Option<Option<Stored<Block>>>,
-    ) -> Attempt<Result<Fullness, AdoptError>> {
+    ) -> Result<Result<Fullness, AdoptError>, ReadError> {
         let stored = match read {
             Some(stored) => stored,
-            None => self.store.read_block(id).await.map_err(|error| error.to_string())?,
+            None => self.store.read_block(id).await?,
         };
         let (expected, mut block) = match stored {
             Some(stored) => (stored.version, stored.object),
@@ -190,8 +190,8 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         space: &Space,
         room: &BTreeMap<BlockNumber, Fullness>,
         epoch: u64,
-    ) -> Attempt<Result<(), AdoptError>> {
-        let (expected, mut index) = match self.store.read_index(space).await.map_err(|error| error.to_string())? {
+    ) -> Result<Result<(), AdoptError>, ReadError> {
+        let (expected, mut index) = match self.store.read_index(space).await? {
             Some(stored) => (stored.version, stored.object),
             None => (Version::absent(), Index::empty(0)),
         };
@@ -236,8 +236,4 @@ fn conflict(id: &BlockId, offset: Offset, adopted: &Lease, held_by: &Lease) -> A
         adopted: Box::new(adopted.clone()),
         held_by: Box::new(held_by.clone()),
     }
-}
-
-fn unavailable(reason: String) -> AdoptError {
-    ReadError::Unavailable { reason }.into()
 }

@@ -15,7 +15,7 @@ use crate::lease::{Attachment, Lease, OperationId};
 use crate::ledger::{Journal, StorageError};
 use crate::offset::BlockNumber;
 use crate::space::{BlockId, Space};
-use crate::store::{Listed, Object, Outcome, ReadError, Store, Stored, Swap, Version};
+use crate::store::{Object, Outcome, ReadError, Store, Stored, Swap, Version};
 
 /// What a repair put back for this host.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,9 +39,6 @@ pub struct Contradiction {
     /// Who holds it by the block.
     pub there: Box<Lease>,
 }
-
-/// What was done, or what was wrong with the attempt to do it.
-pub(super) type Attempt<T> = Result<T, String>;
 
 impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     /// Freezes a space for all, and says so. The mark in the index stops whoever reads the index; the stamps in the
@@ -74,8 +71,8 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         self.retry(async || self.try_freeze(space, epoch, reason).await).await.is_ok()
     }
 
-    async fn try_freeze(&self, space: &Space, epoch: u64, reason: &str) -> Attempt<()> {
-        let (expected, mut index) = match self.store.read_index(space).await.map_err(text)? {
+    async fn try_freeze(&self, space: &Space, epoch: u64, reason: &str) -> Result<(), ReadError> {
+        let (expected, mut index) = match self.store.read_index(space).await? {
             Some(stored) => (stored.version, stored.object),
             None => (Version::absent(), Index::empty(0)),
         };
@@ -83,7 +80,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             return Ok(());
         }
         // One that is unsound or foreign stops whoever reads it anyway, and is never overwritten.
-        let blocks = self.store.list_blocks(space).await.map_err(text)?;
+        let blocks = self.store.list_blocks(space).await?;
         let blocks: Vec<_> = blocks.into_iter().filter_map(|(number, block)| Some((number, block.ok()?))).collect();
         let newest = blocks.iter().map(|(_, stored)| stored.object.epoch()).max().unwrap_or(0);
         // The repair must end in an epoch that nobody has seen yet.
@@ -144,7 +141,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                     reinserted.put_back.extend(part.put_back);
                     reinserted.contradictions.extend(part.contradictions);
                 }
-                Err(reason) => return Ok(Err(ReadError::Unavailable { reason })),
+                Err(error) => return Ok(Err(error)),
             }
         }
         // Opened, the space would give an address away that one of two may have.
@@ -152,12 +149,12 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             return Ok(Ok(reinserted));
         }
         let reported = self.retry(async || self.try_report(space).await).await;
-        Ok(reported.map(|()| reinserted).map_err(|reason| ReadError::Unavailable { reason }))
+        Ok(reported.map(|()| reinserted))
     }
 
     /// Writes down for all that this node has put back what it could prove.
-    async fn try_report(&self, space: &Space) -> Attempt<()> {
-        let Some(stored) = self.store.read_index(space).await.map_err(text)? else { return Ok(()) };
+    async fn try_report(&self, space: &Space) -> Result<(), ReadError> {
+        let Some(stored) = self.store.read_index(space).await? else { return Ok(()) };
         let mut index = stored.object;
         if index.frozen.is_none() || !index.reported.insert(Arc::clone(&self.node)) {
             return Ok(());
@@ -173,8 +170,8 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         id: &BlockId,
         proven: &[HeldAddress],
         known: &BTreeSet<OperationId>,
-    ) -> Attempt<Reinserted> {
-        let (expected, mut block) = match self.store.read_block(id).await.map_err(text)? {
+    ) -> Result<Reinserted, ReadError> {
+        let (expected, mut block) = match self.store.read_block(id).await? {
             Some(stored) => (stored.version, stored.object),
             None => {
                 let mut block = Block::empty(0);
@@ -220,12 +217,11 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     /// # Errors
     /// [`ReadError`] when the store does not answer in time; then it is to be called again.
     pub async fn thaw(&self, space: &Space) -> Result<(), ReadError> {
-        let thawed = self.retry(async || self.try_thaw(space).await).await;
-        thawed.map_err(|reason| ReadError::Unavailable { reason })
+        self.retry(async || self.try_thaw(space).await).await
     }
 
-    async fn try_thaw(&self, space: &Space) -> Attempt<()> {
-        let Some(stored) = self.store.read_index(space).await.map_err(text)? else { return Ok(()) };
+    async fn try_thaw(&self, space: &Space) -> Result<(), ReadError> {
+        let Some(stored) = self.store.read_index(space).await? else { return Ok(()) };
         let mut index = stored.object;
         // What went to another program while a repair was under way stays closed.
         if index.frozen.is_none() || index.is_handed_over() {
@@ -256,36 +252,41 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     }
 
     /// All blocks of a space, none of which may be unsound: what cannot be read may hold leases.
-    async fn sound_blocks(&self, space: &Space) -> Attempt<Vec<(BlockNumber, Stored<Block>)>> {
-        let listed = self.store.list_blocks(space).await.map_err(text)?;
-        let sound = |(number, block): Listed<BlockNumber, Block>| {
-            Ok((
-                number,
-                block.map_err(|error| {
-                    format!("{error}; take that object away, and run `whereabouts repair` on every node again")
-                })?,
-            ))
+    async fn sound_blocks(&self, space: &Space) -> Result<Vec<(BlockNumber, Stored<Block>)>, ReadError> {
+        let listed = self.store.list_blocks(space).await?;
+        let with_cure = |error| match error {
+            ReadError::Unsound { object, reason } => {
+                let reason =
+                    format!("{reason}; take that object away, and run `whereabouts repair` on every node again");
+                ReadError::Unsound { object, reason }
+            }
+            error => error,
         };
-        listed.into_iter().map(sound).collect()
+        listed.into_iter().map(|(number, block)| Ok((number, block.map_err(with_cure)?))).collect()
     }
 
-    /// Tries until it succeeds or time is up.
-    pub(super) async fn retry<T>(&self, mut attempt: impl AsyncFnMut() -> Attempt<T>) -> Attempt<T> {
+    /// Tries until it succeeds, is certain to fail again, or time is up.
+    pub(super) async fn retry<T>(
+        &self,
+        mut attempt: impl AsyncFnMut() -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
         let mut backoff = Backoff::default();
         loop {
             match attempt().await {
-                Ok(done) => return Ok(done),
-                Err(reason) if !self.needs_intents() || !backoff.pause(self.environment).await => return Err(reason),
-                Err(_) => {}
+                Err(ReadError::Unavailable { .. }) if self.needs_intents() && backoff.pause(self.environment).await => {
+                }
+                done => return done,
             }
         }
     }
 
-    pub(super) async fn swap_now(&self, expected: Version, object: Object) -> Attempt<Version> {
+    /// Swaps one object. What may succeed when it is tried again is [`ReadError::Unavailable`].
+    pub(super) async fn swap_now(&self, expected: Version, object: Object) -> Result<Version, ReadError> {
         match self.swap_one(Swap { expected, object }).await {
             Outcome::Accepted { version, .. } => Ok(version),
-            Outcome::Refused => Err("other writers were faster".to_owned()),
-            Outcome::Rejected { reason } | Outcome::Unknown { reason } => Err(reason),
+            Outcome::Refused => Err(ReadError::Unavailable { reason: "other writers were faster".to_owned() }),
+            Outcome::Rejected { reason } => Err(ReadError::Rejected { reason }),
+            Outcome::Unknown { reason } => Err(ReadError::Unavailable { reason }),
         }
     }
 }
@@ -296,8 +297,4 @@ pub(super) fn cure(reason: &str) -> &'static str {
         HANDED_OVER => "call that program in place of this one",
         _ => "run `whereabouts repair`",
     }
-}
-
-fn text(error: ReadError) -> String {
-    error.to_string()
 }

@@ -13,7 +13,7 @@ use crate::intent::Purpose;
 use crate::lease::Attachment;
 use crate::ledger::{Journal, StorageError};
 use crate::space::{BlockId, Space};
-use crate::store::{Object, Outcome, Store, Swap};
+use crate::store::{Object, Outcome, ReadError, Store, Swap};
 
 /// What becomes of an index when it is looked at.
 enum Change {
@@ -74,7 +74,11 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
 
     /// One attempt: `Some(true)` when it is done, `Some(false)` when it cannot be done now, `None` to try again.
     async fn try_change_marks(&self, space: &Space, change: &Change) -> Option<bool> {
-        let Some(stored) = self.store.read_index(space).await.ok()? else { return Some(true) };
+        let stored = match self.store.read_index(space).await {
+            Ok(Some(stored)) => stored,
+            Ok(None) => return Some(true),
+            Err(error) => return may_be_read_later(&error),
+        };
         if stored.object.frozen().is_some() {
             return Some(false);
         }
@@ -93,7 +97,10 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                     if index.mark(id.number) == Fullness::Open {
                         continue;
                     }
-                    let block = self.store.read_block(id).await.ok()?;
+                    let block = match self.store.read_block(id).await {
+                        Ok(block) => block,
+                        Err(error) => return may_be_read_later(&error),
+                    };
                     let fullness = block.map_or(Fullness::Open, |stored| stored.object.fullness());
                     if fullness < index.mark(id.number) {
                         changed |= index.set_mark(id.number, fullness);
@@ -115,6 +122,11 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             Outcome::Refused | Outcome::Unknown { .. } => None,
         }
     }
+}
+
+/// What cannot be read now is tried again; what is unsound, or not to be read at all, is not waited for.
+fn may_be_read_later(error: &ReadError) -> Option<bool> {
+    if matches!(error, ReadError::Unavailable { .. }) { None } else { Some(false) }
 }
 
 fn by_space<T>(blocks: BTreeMap<BlockId, T>) -> BTreeMap<Space, BTreeMap<BlockId, T>> {

@@ -11,8 +11,8 @@ use crate::lease::{Attachment, BootId, Owner};
 use crate::operations::{Allocate, AllocateError, Release, Want};
 use crate::space::{Network, Pool, Sharing, Space};
 use crate::spec::ViewSpec;
-use crate::store::Object;
 use crate::store::memory::{Client, Key, MemoryStore, Random};
+use crate::store::{Object, ReadError};
 use crate::view::View;
 
 /// Three nodes and their store, in which the sticky name `db` moves about.
@@ -261,4 +261,25 @@ fn a_pool_is_never_private_and_shared_at_once() {
             assert_eq!(n_held, n_given, "what is refused is not held, after {steps} steps: {answers:?}");
         }
     }
+}
+
+/// What cannot be read is not waited for: whoever deletes a container, or repairs, hears of it at once.
+#[test]
+fn an_object_that_cannot_be_read_keeps_nobody_waiting() {
+    let want = want("10.0.0.0/24", Sharing::Shared);
+    let story = Story::new();
+    for number in 0..256 {
+        // The last one finds the block full, and marks it.
+        assert_eq!(story.given(story.add_any(0, &format!("c{number}"), &want)).is_ok(), number < 254);
+    }
+    story.store.spoil(&Key::Index(want.space()));
+    let started = story.clock.now();
+    let release = Release::Attachment { container: "c7".into(), interface: "eth0".into(), network: Some("net".into()) };
+    let Answer::Deleted(answers) = story.finish(story.begin(0, Work::Delete(vec![release]))) else { panic!() };
+    assert_eq!(answers[0].as_ref().unwrap().freed.len(), 1, "its block can be read: {answers:?}");
+    let frozen = story.finish(story.begin(0, Work::Freeze(want.space(), 0)));
+    assert!(matches!(frozen, Answer::Frozen(false)));
+    let thawed = story.finish(story.begin(0, Work::Thaw(want.space())));
+    assert!(matches!(thawed, Answer::Thawed(Err(ReadError::Unsound { .. }))));
+    assert!(story.clock.now() - started < 100, "nobody waits until its deadline, which is 1000 ms");
 }

@@ -109,6 +109,7 @@ struct State {
     requests: BTreeMap<u64, Request>,
     n_requests: u64,
     cut_off: BTreeSet<usize>,
+    unsound: BTreeSet<Key>,
     changes: Vec<Change>,
     decided: Vec<Decided>,
 }
@@ -231,6 +232,11 @@ impl MemoryStore {
         self.state.borrow_mut().put(None, key, object, identity);
     }
 
+    /// Makes an object one that cannot be read.
+    pub fn spoil(&self, key: &Key) {
+        self.state.borrow_mut().unsound.insert(key.clone());
+    }
+
     /// How many swaps are on their way without anybody waiting for them, and with.
     #[must_use]
     pub fn n_on_their_way(&self) -> usize {
@@ -302,6 +308,14 @@ pub enum Identity {
 // === impl State ===
 
 impl State {
+    /// What is stored under a key.
+    fn kept(&self, key: &Key) -> Result<Option<&Kept>, ReadError> {
+        if self.unsound.contains(key) {
+            return Err(ReadError::Unsound { object: format!("{key:?}"), reason: "it was edited".to_owned() });
+        }
+        Ok(self.objects.get(key))
+    }
+
     fn put(&mut self, writer: Option<(usize, Version)>, key: &Key, object: Option<Object>, identity: Identity) {
         let object = object.map(Rc::new);
         self.revision += 1;
@@ -458,21 +472,21 @@ impl Store for Client {
     }
 
     async fn read_index(&self, space: &Space) -> Result<Option<Stored<Index>>, ReadError> {
-        self.read(|state| {
-            let kept = state.objects.get(&Key::Index(space.clone()))?;
-            let Object::Index(_, index) = &*kept.object else { return None };
-            Some(stored(kept, Index::clone(index)))
-        })
-        .await
+        let sound = |state: &State| {
+            let Some(kept) = state.kept(&Key::Index(space.clone()))? else { return Ok(None) };
+            let Object::Index(_, index) = &*kept.object else { return Ok(None) };
+            Ok(Some(stored(kept, Index::clone(index))))
+        };
+        self.read(sound).await?
     }
 
     async fn read_block(&self, block: &BlockId) -> Result<Option<Stored<Block>>, ReadError> {
-        self.read(|state| {
-            let kept = state.objects.get(&Key::Block(block.clone()))?;
-            let Object::Block(_, block) = &*kept.object else { return None };
-            Some(stored(kept, Block::clone(block)))
-        })
-        .await
+        let sound = |state: &State| {
+            let Some(kept) = state.kept(&Key::Block(block.clone()))? else { return Ok(None) };
+            let Object::Block(_, block) = &*kept.object else { return Ok(None) };
+            Ok(Some(stored(kept, Block::clone(block))))
+        };
+        self.read(sound).await?
     }
 
     async fn swap(&self, swaps: Vec<Swap>) -> Vec<Outcome> {
@@ -502,7 +516,8 @@ impl Store for Client {
         self.read(|state| {
             let block = |(key, kept): (&Key, &Kept)| {
                 let (Key::Block(id), Object::Block(_, block)) = (key, &*kept.object) else { return None };
-                (id.space == *space).then(|| (id.number, Ok(stored(kept, Block::clone(block)))))
+                let sound = state.kept(key).map(|_| stored(kept, Block::clone(block)));
+                (id.space == *space).then_some((id.number, sound))
             };
             state.objects.iter().filter_map(block).collect()
         })
@@ -513,7 +528,7 @@ impl Store for Client {
         self.read(|state| {
             let index = |(key, kept): (&Key, &Kept)| {
                 let (Key::Index(space), Object::Index(_, index)) = (key, &*kept.object) else { return None };
-                Some((space.clone(), Ok(stored(kept, Index::clone(index)))))
+                Some((space.clone(), state.kept(key).map(|_| stored(kept, Index::clone(index)))))
             };
             state.objects.iter().filter_map(index).collect()
         })
