@@ -18,17 +18,20 @@ mod cluster;
 mod support;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 use support::skip;
 use whereabouts_testbed::{ControlPlane, Fault, Rule};
 
 use cluster::{
-    ACCOUNT, BLOCKS, Node, SPACES, Truth, assert_held, fails, held, manifests, objects, only_block, pack, succeeded,
-    unpack, wait_until,
+    ACCOUNT, BLOCKS, Node, PATIENCE, SPACES, Truth, assert_held, fails, held, manifests, objects, only_block, pack,
+    succeeded, unpack, wait_until,
 };
 
 /// The control plane of all tests of this file, for one of them at a time.
@@ -139,6 +142,41 @@ fn a_release_that_waits_is_carried_out_though_the_ledger_was_lost() {
     assert_held(&control_plane, network, &[("10.46.0.1", "d"), ("10.46.0.3", "c")]);
     node.del("c", &node.range(range)).ok();
     assert_held(&control_plane, network, &[("10.46.0.1", "d")]);
+}
+
+/// One call carries out what waits in the spool, and the API server keeps it waiting: whoever has something to queue
+/// meanwhile does not wait for that.
+#[test]
+fn a_release_is_queued_while_another_call_carries_out_what_waits() {
+    let Some(control_plane) = alone("a_release_is_queued_while_another_call_carries_out_what_waits") else { return };
+    let (network, range) = ("queueing", "10.48.0.0/24");
+    let node = Node::new(&control_plane, "one", network);
+    for container in ["a", "b"] {
+        node.add(container, &node.range(range)).ok();
+    }
+    let short = node.config(json!({ "range": range, "deadline": 1 }));
+    let while_in_use = |container: &str| {
+        let lock = File::open(node.simulated.data_dir.join("kubernetes.redb.lock")).unwrap();
+        flock(lock.as_fd(), FlockOperation::LockExclusive).unwrap();
+        node.del(container, &short)
+    };
+    while_in_use("a").ok();
+    node.proxy.set([Rule::new(Fault::Silence { lands_after: None })]);
+    let seen = node.proxy.requests().len();
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| node.add("c", &node.config(json!({ "range": range, "deadline": 10 }))));
+        let is_under_way = node.proxy.wait_until(PATIENCE, |requests| requests.len() > seen);
+        assert!(is_under_way, "the ADD carries out what waits first");
+        while_in_use("b").ok();
+        assert!(!slow.is_finished(), "it waits for the API server all the time");
+        node.proxy.set([]);
+        slow.join().unwrap();
+    });
+    wait_until("a later call carries out both", || {
+        node.del("nobody", &node.range(range)).ok();
+        let held = held(&control_plane, network);
+        !held.contains_key("10.48.0.2") && !held.values().any(|container| container == "a")
+    });
 }
 
 // === Older, or robbed ===

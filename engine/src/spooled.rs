@@ -92,6 +92,16 @@ pub(crate) fn waiting_releases(ledger: &Path) -> Vec<SpooledRelease> {
     Spool::peek(ledger).map(|spooled| readable(&spooled)).unwrap_or_default()
 }
 
+/// Clears the spool of what was carried out, unless more has come meanwhile: then all of it is carried out again, and what
+/// is free is freed no second time.
+pub(crate) fn clear_spool(ledger: &Path, carried_out: &[SpooledRelease]) {
+    let cleared = Spool::open(ledger, SPOOL_WAIT)
+        .and_then(|mut spool| if readable(&spool.read_all()?) == carried_out { spool.clear() } else { Ok(()) });
+    if let Err(error) = cleared {
+        tracing::warn!(%error, "the spool cannot be emptied now");
+    }
+}
+
 fn readable(spooled: &Spooled) -> Vec<SpooledRelease> {
     let mut releases = Vec::new();
     for record in &spooled.records {

@@ -4,7 +4,7 @@ use super::ClusterHost;
 use crate::codec::SpooledRelease;
 use crate::ledger::{Journal, StorageError};
 use crate::operations::Environment;
-use crate::spooled::{log_carried_out, reserve_spool, spooled_releases};
+use crate::spooled::{clear_spool, log_carried_out, reserve_spool, waiting_releases};
 use crate::store::Store;
 
 impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
@@ -19,11 +19,21 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
         if !journal.with(|file| Ok(reserve_spool(file)))? {
             return Ok(());
         }
-        let Some((spooled, mut spool)) = spooled_releases(&journal.options().path) else { return Ok(()) };
+        // Not the spool's own lock: who has something to queue must not wait until the store has answered.
+        let _turn = match self.ledger.turn_with_spool() {
+            Ok(Some(turn)) => turn,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, "spooled releases must wait");
+                return Ok(());
+            }
+        };
+        let path = &journal.options().path;
+        let spooled = waiting_releases(path);
         // Before anything is learned: what a new ledger learns of an attachment would look as if it was added just now.
         let mut due = Vec::new();
         let mut is_all_known = true;
-        for release in spooled {
+        for release in &spooled {
             let (container, interface) = (&release.container, &release.interface);
             let rows = journal.look(|tables| tables.attachments_of(container, interface))?;
             is_all_known &= self.ledger.knows(container, interface)?;
@@ -48,10 +58,9 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
                 }
             }
         }
-        // Cleared only now: one that is carried out twice frees nothing twice.
-        if let Err(error) = spool.clear() {
-            tracing::warn!(%error, "the spool cannot be emptied now");
-        }
+        // Whoever needs the spool may have the ledger, or wait for it.
+        journal.let_go();
+        clear_spool(path, &spooled);
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -36,6 +36,14 @@ pub struct ClusterTurn {
     lock: RefCell<Option<Arc<Lockable>>>,
 }
 
+/// The file that is locked by the one whose turn it is with what waits in a folder.
+fn turn_file(folder: &Path) -> io::Result<Arc<Lockable>> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let mut open = File::options();
+    open.read(true).write(true).create(true).truncate(false).mode(0o600);
+    Ok(Arc::new(Lockable::new(open.open(with_suffix(folder, ".turn"))?)))
+}
+
 fn spaces_of(request: &Allocate) -> BTreeSet<Space> {
     request.wants.iter().map(Want::space).collect()
 }
@@ -58,6 +66,17 @@ impl ClusterLedger {
         }
         Waited::Turn(turn)
     }
+
+    /// The turn with the releases that wait in the spool, for as long as the file is kept; `None` while another call has
+    /// it. Nobody waits for it.
+    pub(super) fn turn_with_spool(&self) -> io::Result<Option<Arc<Lockable>>> {
+        let file = turn_file(&self.waiting_folder().join("spool"))?;
+        Ok(lock(&file, Share::Alone, Instant::now())?.then_some(file))
+    }
+
+    fn waiting_folder(&self) -> PathBuf {
+        with_suffix(&self.journal.options().path, ".waiting")
+    }
 }
 
 // === impl ClusterTurn ===
@@ -70,18 +89,14 @@ impl ClusterTurn {
         for space in &spaces {
             name.update(space.to_string().as_bytes());
         }
-        let folder = with_suffix(&ledger.journal.options().path, ".waiting");
-        let folder = folder.join(format!("{:08x}", name.finalize()));
+        let folder = ledger.waiting_folder().join(format!("{:08x}", name.finalize()));
         Self { folder, store: store.into(), spaces, lock: RefCell::new(None) }
     }
 
     /// Takes the turn, or the answer of one who had it.
     fn wait(&self, ledger: &ClusterLedger, request: &Allocate) -> io::Result<Option<Vec<Allocated>>> {
         let until = Instant::now() + ledger.journal.left() / PART;
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-        let mut open = File::options();
-        open.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = Arc::new(Lockable::new(open.open(with_suffix(&self.folder, ".turn"))?));
+        let file = turn_file(&self.folder)?;
         if lock(&file, Share::Alone, Instant::now())? {
             self.lock.replace(Some(file));
             return Ok(None);
