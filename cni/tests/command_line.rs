@@ -10,7 +10,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json as value};
 use support::Plugin;
 
 fn command(data_dir: &Path, arguments: &[&str]) -> Command {
@@ -524,6 +524,45 @@ fn networks_of_other_names_do_not_collide() {
     assert_eq!(ok(ledger, &["release", "10.0.0.1", "--network", "blue"]), "10.0.0.1 was held by a\n");
     assert_eq!(ok(ledger, &["release", "10.0.0.1"]), "10.0.0.1 was held by b\n");
     assert!(fails(ledger, &["allocate", "10.0.0.0/24", "--network", "a\nb"], 2).contains("control"));
+}
+
+/// On a terminal long work says how far it is, and leaves nothing of that behind; elsewhere it says nothing.
+#[test]
+fn progress_is_for_terminals() {
+    let folder = tempfile::tempdir().unwrap();
+    let many = ["allocate", "10.0.0.0/16", "--count", "2000"];
+    let program = env!("CARGO_BIN_EXE_whereabouts");
+    let typed = format!("{program} --data-dir {} {}", folder.path().display(), many.join(" "));
+    let on_terminal = Command::new("script").args(["-qec", &typed, "/dev/null"]).stdin(Stdio::null()).output();
+    let on_terminal = match on_terminal {
+        Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
+        Err(error) => return support::skip::skip("progress_is_for_terminals", &format!("script: {error}")),
+    };
+    assert!(on_terminal.contains("allocating 0/2000"), "{on_terminal:?}");
+    let (_, at_the_end) = on_terminal.rsplit_once("10.0.7.208/16").unwrap();
+    assert!(!at_the_end.rsplit('\r').next().unwrap().contains("allocating"), "{at_the_end:?}");
+    let output = run(folder.path(), &many);
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn what_is_released_can_be_confined_to_a_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ledger, plugin) = (folder.path(), Plugin::new(folder.path()));
+    for network in ["blue", "red"] {
+        let name = ["--network", network, "--name", "web"];
+        ok(ledger, &[["allocate", "10.0.0.0/24"].as_slice(), &name].concat());
+        plugin.add("c1", network, &plugin.config(value!({ "range": "10.0.0.0/24", "network_name": network }))).ok();
+    }
+    let freed = ok(ledger, &["release", "--name", "web", "--network", "blue"]);
+    assert_eq!(freed, "10.0.0.1 was held by web\n");
+    assert!(fails(ledger, &["release", "--name", "web", "--network", "blue"], 3).contains("nobody holds that"));
+    let freed = ok(ledger, &["release", "--container", "c1", "--network", "red"]);
+    assert!(freed.lines().count() == 1 && freed.contains("c1/red"), "{freed}");
+    let left = |network| ok(ledger, &["show", "leases", "--network", network]);
+    let (blue, red) = (left("blue"), left("red"));
+    assert!(blue.lines().count() == 1 && blue.contains("c1/blue"), "{blue}");
+    assert!(red.lines().count() == 1 && red.contains("web"), "{red}");
 }
 
 #[test]

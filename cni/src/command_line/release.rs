@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde_json::json;
-use whereabouts_engine::{Access, Address, Attachment, Lease, Ledger, Release as Request};
+use whereabouts_engine::{Access, Address, Attachment, Holding, Lease, Ledger, Release as Request};
 
 use super::exit::{Exit, Failure};
 use super::leases::{lease_json, network_of};
@@ -103,21 +103,38 @@ impl fmt::Display for Named<'_> {
 
 /// How the engine is asked for it.
 fn requests_for(ledger: &Ledger, named: &Named<'_>, network: Option<&str>) -> Result<Vec<Request>, Failure> {
-    let of_attachment = |attachment: Attachment| Request::Attachment {
-        container: attachment.container,
-        interface: attachment.interface,
-        network: Some(attachment.network),
-    };
     match named {
         Named::Address(address) => Ok(of_address(ledger, *address, network)?.into_iter().collect()),
-        Named::Name(name) => Ok(vec![of_attachment(Attachment::named(name))]),
+        Named::Name(name) => of_attachment(ledger, Attachment::named(name), network),
         Named::Container { id, interface } => {
-            let attachments = ledger.attachments(id)?.into_iter();
-            let meant =
-                attachments.filter(|attachment| interface.is_none_or(|interface| *attachment.interface == *interface));
-            Ok(meant.map(of_attachment).collect())
+            let mut requests = Vec::new();
+            for attachment in ledger.attachments(id)? {
+                if interface.is_none_or(|interface| *attachment.interface == *interface) {
+                    requests.extend(of_attachment(ledger, attachment, network)?);
+                }
+            }
+            Ok(requests)
         }
     }
+}
+
+/// All that an attachment holds; where a network is named, what it holds in that one.
+fn of_attachment(ledger: &Ledger, attachment: Attachment, network: Option<&str>) -> Result<Vec<Request>, Failure> {
+    let Some(network) = network.map(network_of).transpose()? else {
+        let Attachment { container, interface, network } = attachment;
+        return Ok(vec![Request::Attachment { container, interface, network: Some(network) }]);
+    };
+    let mut requests = Vec::new();
+    for address in ledger.held_by(&attachment)? {
+        let holdings = ledger.who(address)?.into_iter();
+        let meant = holdings.filter(|held| held.lease.attachment == attachment && *held.space.network() == network);
+        requests.extend(meant.map(|Holding { space, lease, .. }| Request::Address {
+            space,
+            address,
+            operation: Some(lease.operation),
+        }));
+    }
+    Ok(requests)
 }
 
 /// The lease of an address; in which network must be said where it is held in several.

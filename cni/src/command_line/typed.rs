@@ -162,7 +162,7 @@ pub(super) struct Release {
     /// Only this interface of the container
     #[arg(long, requires = "container")]
     pub(super) interface: Option<String>,
-    /// The network, where an address is held in several
+    /// Only in this network
     #[arg(long)]
     pub(super) network: Option<String>,
 }
