@@ -143,15 +143,21 @@ impl Arbiter {
         KubernetesHost::open(options, host::facts_of(settings, Caller::Runtime), kubeconfig, patience, silence)
     }
 
-    /// The ledger of a cluster on a host whose configuration names none any more, or whose runtime has lost it.
+    /// The datastore that the configuration does not name: what was added while it did is in the ledger of that one, if
+    /// that is here.
     ///
     /// # Errors
     /// [`ArbiterError`] names the file and the cure.
-    pub fn former_cluster(settings: &HostSettings) -> Result<Option<KubernetesHost>, ArbiterError> {
+    pub fn former_datastore(settings: &HostSettings, datastore: &Datastore) -> Result<Option<Datastore>, ArbiterError> {
+        if matches!(datastore, Datastore::Kubernetes { .. }) {
+            return Ok(Some(Datastore::Local));
+        }
+        // The configuration may name none because the runtime has lost it: the ledger knows its cluster.
         if !kubernetes_ledger_path(&settings.data_dir).exists() {
             return Ok(None);
         }
-        Self::open_kubernetes(settings, Path::new(""), Purpose::Free).map(Some)
+        let host = Self::open_kubernetes(settings, Path::new(""), Purpose::Free)?;
+        Ok(host.known_kubeconfig()?.map(|path| Datastore::Kubernetes { kubeconfig: path.display().to_string() }))
     }
 
     /// Assigns addresses to one attachment by whoever the configuration names.

@@ -39,7 +39,8 @@ pub(super) fn del(request: &DeleteRequest, settings: &HostSettings, datastore: &
 
 /// Frees what the ledger of one datastore knows of the attachment, or queues that.
 fn free(request: &DeleteRequest, settings: &HostSettings, datastore: &Datastore) -> Result<Found, CniError> {
-    match release(request, settings, datastore) {
+    let arbiter = Arbiter::open(settings, datastore, Purpose::Free);
+    match arbiter.and_then(|arbiter| release(request, &arbiter)) {
         Ok(found) => Ok(found),
         Err(error) if error.is_missing() => {
             tracing::info!(container = request.container_id, "no ledger, so nothing is held");
@@ -89,31 +90,24 @@ fn free_elsewhere(
     settings: &HostSettings,
     datastore: &Datastore,
 ) -> Result<(), Box<(ArbiterError, Datastore)>> {
-    if matches!(datastore, Datastore::Kubernetes { .. }) {
-        return match release(request, settings, &Datastore::Local) {
-            Err(error) if !error.is_missing() => Err(Box::new((error, Datastore::Local))),
-            _ => Ok(()),
-        };
-    }
-    let of_cluster = |kubeconfig: &str| Datastore::Kubernetes { kubeconfig: kubeconfig.to_owned() };
-    // A cluster that this host has left is not asked for what its ledger does not know.
-    let known = Arbiter::former_cluster(settings).and_then(|host| {
-        let Some(host) = host else { return Ok(None) };
-        let is_known = host.ledger().knows(&request.container_id, &request.interface)?;
-        Ok(if is_known { host.ledger().store()? } else { None })
-    });
-    let kubeconfig = match known {
-        Ok(Some(known)) => known.address,
+    let former = match Arbiter::former_datastore(settings, datastore) {
+        Ok(Some(former)) => former,
         Ok(None) => return Ok(()),
-        Err(error) => return Err(Box::new((error, of_cluster("")))),
+        Err(error) => return Err(Box::new((error, Datastore::Kubernetes { kubeconfig: String::new() }))),
     };
-    let former = of_cluster(&kubeconfig);
-    release(request, settings, &former).map(drop).map_err(|error| Box::new((error, former)))
+    let released = Arbiter::open(settings, &former, Purpose::Free).and_then(|arbiter| match &arbiter {
+        // A cluster that this host has left is not asked for what its ledger does not know.
+        Arbiter::Kubernetes(host) if !host.ledger().knows(&request.container_id, &request.interface)? => Ok(()),
+        arbiter => release(request, arbiter).map(drop),
+    });
+    match released {
+        Err(error) if !error.is_missing() => Err(Box::new((error, former))),
+        _ => Ok(()),
+    }
 }
 
-fn release(request: &DeleteRequest, settings: &HostSettings, datastore: &Datastore) -> Result<Found, ArbiterError> {
+fn release(request: &DeleteRequest, arbiter: &Arbiter) -> Result<Found, ArbiterError> {
     let mut found = Found::Nothing;
-    let arbiter = Arbiter::open(settings, datastore, Purpose::Free)?;
     let release = Release::Attachment {
         container: request.container_id.as_str().into(),
         interface: request.interface.as_str().into(),

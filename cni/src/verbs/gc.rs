@@ -5,7 +5,7 @@ use whereabouts_engine::Collect;
 use super::errors::{arbiter_error, release_error};
 use crate::cni::{CniError, CollectRequest};
 use crate::config::{Datastore, HostSettings};
-use crate::stores::{Arbiter, ArbiterError, Purpose, ledger_path};
+use crate::stores::{Arbiter, Purpose};
 
 /// Frees what is not listed. Without a list nothing is freed; an empty one frees all.
 pub(super) fn gc(request: &CollectRequest, settings: &HostSettings, datastore: &Datastore) -> Result<(), CniError> {
@@ -23,23 +23,13 @@ pub(super) fn gc(request: &CollectRequest, settings: &HostSettings, datastore: &
     };
     let failures = collect(&list, settings, datastore);
     // What was added while the configuration named another datastore is in the ledger of that one.
-    match former_datastore(settings, datastore) {
+    match Arbiter::former_datastore(settings, datastore) {
         Ok(Some(former)) => drop(collect(&list, settings, &former)),
         Ok(None) => {}
         Err(error) => tracing::warn!(%error, "what another datastore knows of this host is not collected"),
     }
     // Everything that could be freed has been; the first failure stands for all, which are in the log.
     failures.into_iter().next().map_or(Ok(()), Err)
-}
-
-/// The datastore that the configuration does not name, if its ledger is here.
-fn former_datastore(settings: &HostSettings, datastore: &Datastore) -> Result<Option<Datastore>, ArbiterError> {
-    if matches!(datastore, Datastore::Kubernetes { .. }) {
-        return Ok(ledger_path(settings, &Datastore::Local).exists().then_some(Datastore::Local));
-    }
-    let Some(host) = Arbiter::former_cluster(settings)? else { return Ok(None) };
-    let known = host.ledger().store()?;
-    Ok(known.map(|known| Datastore::Kubernetes { kubeconfig: known.address.as_ref().to_owned() }))
 }
 
 /// Frees what is not listed of what one datastore knows, and says what could not be freed.
