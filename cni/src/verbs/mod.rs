@@ -22,15 +22,19 @@ use crate::stores::ledger_path;
 #[must_use]
 pub fn run(environment: &Environment) -> ExitCode {
     silence_panics();
-    let answer = catch_unwind(AssertUnwindSafe(|| answer(environment)));
-    let (text, code) = answer.unwrap_or_else(|panic| {
-        let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        let message = format!("a defect of this program: {}", said.unwrap_or("unknown"));
-        (CniError::Internal { message }.to_object(SpecVersion::NEWEST).to_json(), ExitCode::FAILURE)
-    });
+    let (text, code) = or_defect(|| answer(environment));
     // A runtime that has gone away reads nothing, and DEL tells the next one.
     let _ = io::stdout().lock().write_all(text.as_bytes());
     code
+}
+
+/// The answer, or that there is a defect.
+fn or_defect(answer: impl FnOnce() -> (String, ExitCode)) -> (String, ExitCode) {
+    catch_unwind(AssertUnwindSafe(answer)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        let message = format!("a defect of this program: {}", said.unwrap_or("unknown"));
+        (CniError::Internal { message }.to_object(SpecVersion::NEWEST).to_json(), ExitCode::FAILURE)
+    })
 }
 
 /// Reads the call and carries it out.
@@ -80,4 +84,26 @@ fn carry_out(incoming: Incoming) -> Result<String, CniError> {
 /// A panic is answered as an error; its trace belongs to the log, never to a place that somebody parses.
 fn silence_panics() {
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a defect of this program")));
+}
+
+#[cfg(test)]
+#[allow(clippy::panic, reason = "a defect, on purpose")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_defect_is_an_answer_of_cni() {
+        for (answer, what) in [
+            (or_defect(|| panic!("index {} of {}", 3, 2)), "index 3 of 2"),
+            (or_defect(|| panic!("no such thing")), "no such thing"),
+            (or_defect(|| std::panic::panic_any(7)), "unknown"),
+        ] {
+            let (text, code) = answer;
+            let answer: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            assert_eq!((&answer["code"], &answer["cniVersion"]), (&999.into(), &"1.1.0".into()), "{text}");
+            assert!(answer["msg"].as_str().is_some_and(|message| message.contains(what)), "{text}");
+            assert_eq!(code, ExitCode::FAILURE);
+        }
+        assert_eq!(or_defect(|| ("{}".to_owned(), ExitCode::SUCCESS)), ("{}".to_owned(), ExitCode::SUCCESS));
+    }
 }

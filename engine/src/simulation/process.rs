@@ -14,7 +14,7 @@ use crate::ledger::memory::{MemoryLedger, MemoryRows};
 use crate::ledger::{StorageError, Tables};
 use crate::operations::{
     Allocate, AllocateError, Allocated, Check, CheckError, Collect, Environment, Host, Reinserted, Release,
-    ReleaseError, Released, Settled,
+    ReleaseError, Released, Settled, Want,
 };
 use crate::space::Space;
 use crate::store::local::Unit;
@@ -27,6 +27,7 @@ pub(super) enum Work {
     Add(Vec<Allocate>),
     Delete(Vec<Release>),
     Check(Vec<Check>),
+    Status(Vec<Want>),
     Collect(Collect),
     Settle { older_than: u64 },
     Freeze(Space, u64),
@@ -40,6 +41,7 @@ pub(super) enum Answer {
     Added(Vec<Result<Vec<Allocated>, AllocateError>>),
     Deleted(Vec<Result<Released, ReleaseError>>),
     Checked(Vec<Result<(), CheckError>>),
+    HasRoom(Vec<Result<(), AllocateError>>),
     Collected(Vec<Result<Released, ReleaseError>>),
     Settled(Settled),
     Frozen(bool),
@@ -229,6 +231,7 @@ async fn carry_out<S: Store, J: crate::ledger::Journal, E: Environment>(
         Work::Add(requests) => host.allocate(&requests).await.map(Answer::Added),
         Work::Delete(requests) => host.release(&requests).await.map(Answer::Deleted),
         Work::Check(requests) => host.check(&requests).await.map(Answer::Checked),
+        Work::Status(wants) => host.has_room(&wants).await.map(Answer::HasRoom),
         Work::Collect(list) => host.collect(&list).await.map(Answer::Collected),
         Work::Settle { older_than } => host.settle(older_than).await.map(Answer::Settled),
         Work::Freeze(space, epoch) => {

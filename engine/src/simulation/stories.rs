@@ -283,3 +283,23 @@ fn an_object_that_cannot_be_read_keeps_nobody_waiting() {
     assert!(matches!(thawed, Answer::Thawed(Err(ReadError::Unsound { .. }))));
     assert!(story.clock.now() - started < 100, "nobody waits until its deadline, which is 1000 ms");
 }
+
+/// STATUS costs the same however much is held.
+#[test]
+fn whether_there_is_room_is_known_without_a_scan() {
+    let story = Story::new();
+    let (full, wide) = (want("10.0.0.0/24", Sharing::Shared), want("10.0.0.0/16", Sharing::Shared));
+    let has_room = |want: &Want| {
+        let before = story.store.n_reads();
+        let process = story.begin(1, Work::Status(vec![want.clone()]));
+        let Answer::HasRoom(rooms) = story.finish(process) else { panic!("not an answer to a STATUS") };
+        (rooms[0].is_ok(), story.store.n_reads() - before)
+    };
+    // The other way's index, its own, and a block.
+    for number in 0..1100 {
+        assert!(story.given(story.add_any(0, &format!("c{number}"), &wide)).is_ok());
+    }
+    let (is_ok, n_reads) = has_room(&wide);
+    assert!(is_ok && n_reads <= 3, "{n_reads} reads with 1,100 held in five blocks");
+    assert_eq!(has_room(&full).0, false);
+}

@@ -110,6 +110,7 @@ struct State {
     n_requests: u64,
     cut_off: BTreeSet<usize>,
     unsound: BTreeSet<Key>,
+    n_reads: u64,
     changes: Vec<Change>,
     decided: Vec<Decided>,
 }
@@ -230,6 +231,12 @@ impl MemoryStore {
     /// Puts an object in place as a fault does, with a new version; `None` takes it away.
     pub fn put(&self, key: &Key, object: Option<Object>, identity: Identity) {
         self.state.borrow_mut().put(None, key, object, identity);
+    }
+
+    /// How many objects and lists were read.
+    #[must_use]
+    pub fn n_reads(&self) -> u64 {
+        self.state.borrow().n_reads
     }
 
     /// Makes an object one that cannot be read.
@@ -419,6 +426,7 @@ impl Client {
     /// A read: the request travels, the state of that moment is taken, the reply travels.
     async fn read<T>(&self, look: impl FnOnce(&State) -> T) -> Result<T, ReadError> {
         yield_once().await;
+        self.store.state.borrow_mut().n_reads += 1;
         let answer = look(&self.store.state.borrow());
         yield_once().await;
         if self.is_cut_off() || self.store.chance(self.store.faults.get().unread) {
