@@ -349,7 +349,11 @@ impl Model {
             for (want, allocated) in wants.iter().zip(allocated) {
                 let block = want.space().block_of(allocated.address).ok_or("an address of the wrong family")?;
                 let place = (block, Offset::of(allocated.address));
-                if self.lease(&place).is_some_and(|lease| lease.operation == allocated.operation) {
+                // Where the store has lost it meanwhile, the ledger says so.
+                let is_given_up = |hand: &Hand| hand.node == call.node && is_given_up(&self.ledgers, &place, hand);
+                if self.lease(&place).is_some_and(|lease| lease.operation == allocated.operation)
+                    || self.hands.get(&place).is_some_and(is_given_up)
+                {
                     self.hands.remove(&place);
                 }
             }
