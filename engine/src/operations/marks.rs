@@ -10,15 +10,15 @@ use super::Host;
 use super::environment::{Backoff, Environment};
 use crate::block::Fullness;
 use crate::intent::Purpose;
-use crate::lease::Attachment;
+use crate::lease::{Attachment, OperationId};
 use crate::ledger::{Journal, StorageError};
 use crate::space::{BlockId, Space};
 use crate::store::{Object, Outcome, ReadError, Store, Swap};
 
 /// What becomes of an index when it is looked at.
 enum Change {
-    /// These blocks are full.
-    Mark(BTreeMap<BlockId, Fullness>),
+    /// These blocks are full. Only while the intent of this operation stands: whoever has settled it looks no more.
+    Mark { operation: OperationId, blocks: BTreeMap<BlockId, Fullness> },
     /// These blocks may have more room than is marked; their room is read anew. With `fence`, a swap that was lost on
     /// its way must not land after that.
     Recheck { blocks: Vec<BlockId>, fence: bool },
@@ -32,7 +32,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             let names: Vec<BlockId> = blocks.keys().cloned().collect();
             let intent = self.intent(&Attachment::named(""), Purpose::Recheck(names.clone()));
             self.journal.record(|tables| tables.set_intent(operation, &intent))?;
-            let sure = self.change_marks(&space, Change::Mark(blocks.clone())).await;
+            let sure = self.change_marks(&space, Change::Mark { operation, blocks: blocks.clone() }).await;
             // A mark that may have been lost on its way is left to whoever settles the intent.
             if sure && self.recheck(names, false).await {
                 self.journal.record(|tables| {
@@ -85,7 +85,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         let mut index = stored.object;
         let mut changed = false;
         match change {
-            Change::Mark(blocks) => {
+            Change::Mark { blocks, .. } => {
                 for (id, fullness) in blocks {
                     if index.mark(id.number) < *fullness {
                         changed |= index.set_mark(id.number, *fullness);
@@ -111,6 +111,12 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         }
         if !changed {
             return Some(true);
+        }
+        // Looked at after the index was read: who takes the intent over does that before it raises the index's version.
+        if let Change::Mark { operation, .. } = change
+            && !self.journal.look(|tables| tables.intent(*operation)).is_ok_and(|intent| intent.is_some())
+        {
+            return Some(false);
         }
         index.advance();
         let swap = Swap { expected: stored.version, object: Object::Index(space.clone(), index.into()) };

@@ -109,9 +109,19 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                 self.close_release(operation, &intent, held, freed)
             }
             Purpose::Recheck(blocks) => {
-                let sure = self.recheck(blocks.clone(), true).await;
-                if sure {
-                    self.close(&[operation])?;
+                // From here on the call that was to mark the blocks, should it live, marks them no more.
+                let own = self.new_operation();
+                let is_open = self.journal.record(|tables| {
+                    let is_open = tables.intent(operation)?.is_some();
+                    if is_open {
+                        tables.close_intent(operation)?;
+                        tables.set_intent(own, &intent)?;
+                    }
+                    Ok(is_open)
+                })?;
+                let sure = !is_open || self.recheck(blocks.clone(), true).await;
+                if is_open && sure {
+                    self.close(&[own])?;
                 }
                 Ok(sure)
             }

@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use super::model::node_name;
 use super::process::{Answer, Clock, Process, ProcessEnvironment, Seat, Work};
+use super::world::filler;
 use crate::address::Address;
+use crate::block::Block;
+use crate::index::Index;
 use crate::lease::{Attachment, BootId, Owner};
 use crate::operations::{Allocate, AllocateError, Release, Want};
 use crate::space::{Network, Pool, Sharing, Space};
 use crate::spec::ViewSpec;
-use crate::store::memory::{Client, Key, MemoryStore, Random};
+use crate::store::memory::{Client, Identity, Key, MemoryStore, Random};
 use crate::store::{Object, ReadError};
 use crate::view::View;
 
@@ -99,6 +102,30 @@ impl Story {
         while self.holder() != Some(container.to_owned()) {
             assert!(process.poll().is_none(), "it is killed before it can answer");
         }
+    }
+
+    /// Puts a block in place that is full but for its .254.
+    fn fill(&self, want: &Want) {
+        let id = want.space().block_of("10.0.0.1".parse().unwrap()).unwrap();
+        let (mut block, mut index) = (Block::empty(0), Index::empty(0));
+        for at in (0..=u8::MAX).filter(|at| *at != 254) {
+            block.insert(at.into(), filler(at.into()).unwrap());
+        }
+        index.existing.insert(id.number);
+        let (space, index) = (want.space(), index.into());
+        self.store.put(&Key::Block(id.clone()), Some(Object::Block(id, block.into())), Identity::New);
+        self.store.put(&Key::Index(space.clone()), Some(Object::Index(space, index)), Identity::New);
+    }
+
+    /// Whether the index calls the only block of a space fuller than it is.
+    fn is_marked_wrongly(&self, want: &Want) -> bool {
+        let id = want.space().block_of("10.0.0.1".parse().unwrap()).unwrap();
+        let (index, block) = (self.store.get(&Key::Index(want.space())), self.store.get(&Key::Block(id.clone())));
+        let (Some(Object::Index(_, index)), Some(Object::Block(_, block))) = (index.as_deref(), block.as_deref())
+        else {
+            panic!("neither is taken away")
+        };
+        index.mark(id.number) > block.fullness()
     }
 
     /// How many addresses of its only block a space has given away.
@@ -302,4 +329,37 @@ fn whether_there_is_room_is_known_without_a_scan() {
     let (is_ok, n_reads) = has_room(&wide);
     assert!(is_ok && n_reads <= 3, "{n_reads} reads with 1,100 held in five blocks");
     assert_eq!(has_room(&full).0, false);
+}
+
+/// A call that marks a full block is so slow that another settles what it left, and dies once it has marked. Whatever
+/// happens between its steps, no block with room stays marked.
+#[test]
+fn a_mark_of_a_call_that_was_given_up_does_not_stay() {
+    let want = want("10.0.0.0/24", Sharing::Shared);
+    for steps in 0.. {
+        assert!(steps < 100, "it never ends");
+        let mut has_ended = false;
+        for more in 0..20 {
+            let story = Story::new();
+            story.fill(&want);
+            assert!(story.given(story.add_any(0, "last", &want)).is_ok());
+            let mut process = story.add_any(0, "too-late", &want);
+            has_ended = (0..steps).any(|_| process.poll().is_some());
+            if has_ended {
+                break;
+            }
+            story.delete(0, "last");
+            story.settle(0);
+            let _ = (0..more).find_map(|_| {
+                story.clock.advance_to(story.clock.now() + 20);
+                process.poll()
+            });
+            drop(process);
+            story.settle(0);
+            assert!(!story.is_marked_wrongly(&want), "killed {more} steps after {steps}");
+        }
+        if has_ended {
+            break;
+        }
+    }
 }

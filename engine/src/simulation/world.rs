@@ -722,7 +722,7 @@ impl World {
 }
 
 /// A lease of a host that is no part of the simulation.
-fn filler(at: u64) -> Result<Lease, String> {
+pub(super) fn filler(at: u64) -> Result<Lease, String> {
     let name = format!("filler{at}");
     Ok(Lease {
         state: LeaseState::Active,
