@@ -423,15 +423,27 @@ fn a_range_is_filled_exactly_by_many_processes_of_many_nodes() {
         }
     }
     assert_eq!(given.len(), 254);
+    let strict = |node: &Node| node.config(json!({ "range": "10.11.0.0/24", "exhausted_status": "error" }));
     for node in &nodes {
+        node.status(&strict(node)).ok();
         fails(&node.add("c254", &config(node)), 100, &["10.11.0.0/24", "is full", "254 of 254"]);
+        let (answer, requests) = node.requests_of(|| node.status(&strict(node)));
+        fails(&answer, 50, &["10.11.0.0/24", "is full", "254 of 254"]);
+        assert_eq!(requests, [""; 0], "STATUS comes every few seconds from every node");
+    }
+    let spared = nodes[3].status(&config(&nodes[3]));
+    spared.ok();
+    for word in ["WARN", "10.11.0.0/24", "is full"] {
+        assert!(spared.stderr.contains(word), "the log tells of it: {}", spared.stderr);
     }
     let truth = Truth::of(control_plane, network);
     assert_eq!(truth.leases.len(), 254);
     truth.assert_listed();
     // One that is freed on a node is found by another.
     nodes[3].del("c3", &config(&nodes[3])).ok();
+    nodes[3].status(&strict(&nodes[3])).ok();
     nodes[5].add("c254", &config(&nodes[5])).ok();
+    nodes[5].status(&strict(&nodes[5])).ok();
     fails(&nodes[3].add("c3", &config(&nodes[3])), 100, &["is full"]);
 }
 

@@ -10,10 +10,10 @@ use crate::codec::{self, CodecError, OwnerRow, Record};
 use crate::index::Index;
 use crate::intent::{AttachmentRow, Intent, Past, Seen};
 use crate::lease::{Attachment, BootId, Lease, LeaseState, OperationId, Owner, Pod};
-use crate::ledger::meta::{HostRow, IdentityRow, SharingRow, StoreRow};
+use crate::ledger::meta::{FullRow, HostRow, IdentityRow, SharingRow, StoreRow};
 use crate::offset::{BlockNumber, Offset};
 
-/// What a record is. The four of the meta table are told apart by their keys.
+/// What a record is. The five of the meta table are told apart by their keys.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RecordKind {
     /// A block.
@@ -38,13 +38,15 @@ pub enum RecordKind {
     Store,
     /// How a pool is used.
     Sharing,
+    /// A range that was found full.
+    Full,
 }
 
 // === impl RecordKind ===
 
 impl RecordKind {
     /// All kinds.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Block,
         Self::Index,
         Self::Attachment,
@@ -56,6 +58,7 @@ impl RecordKind {
         Self::Host,
         Self::Store,
         Self::Sharing,
+        Self::Full,
     ];
 
     /// Decodes a record that was found under `key`, and encodes its value again.
@@ -75,6 +78,7 @@ impl RecordKind {
             Self::Host => reencode::<HostRow>(key, record),
             Self::Store => reencode::<StoreRow>(key, record),
             Self::Sharing => reencode::<SharingRow>(key, record),
+            Self::Full => reencode::<FullRow>(key, record),
         }
     }
 
@@ -93,6 +97,7 @@ impl RecordKind {
             Self::Host => HostRow::KIND,
             Self::Store => StoreRow::KIND,
             Self::Sharing => SharingRow::KIND,
+            Self::Full => FullRow::KIND,
         };
         codec::seal(codec::FORMAT, kind, key, body)
     }

@@ -22,7 +22,7 @@ use whereabouts_engine::memory_store::{Client, MemoryStore};
 use whereabouts_engine::{
     Allocate, AllocateError, Attachment, Block, BlockId, BlockNumber, ClusterLedger, Environment, HostEnvironment,
     HostFacts, Index, KnownStore, LedgerFile, Listed, Network, Object, OpenOptions, Outcome, Owner, Pod, Pool,
-    Promises, ReadError, Sharing, Space, Store, Stored, Swap, View, ViewSpec, Waited, Want, spool_release,
+    Promises, ReadError, Release, Sharing, Space, Store, Stored, Swap, View, ViewSpec, Waited, Want, spool_release,
 };
 
 /// A store to which things happen in the middle of a call.
@@ -305,6 +305,116 @@ fn what_is_queued_after_a_caller_has_died_frees_what_it_was_given() {
     assert_eq!(store.block().iter().count(), 1, "what was queued is carried out");
     drop(first);
     other.join().unwrap();
+}
+
+/// This moment, as many milliseconds later.
+struct Later(u64);
+
+impl Environment for Later {
+    fn now(&self) -> u64 {
+        HostEnvironment.now() + self.0
+    }
+
+    fn boot_clock(&self) -> u64 {
+        HostEnvironment.boot_clock() + self.0
+    }
+
+    fn random(&self) -> u64 {
+        HostEnvironment.random()
+    }
+
+    fn is_past_deadline(&self) -> bool {
+        false
+    }
+
+    async fn pause(&self, _: Duration) {}
+}
+
+/// Who asks whether there is room is not kept from anything by what has changed elsewhere meanwhile: not for long.
+#[test]
+fn a_range_is_full_for_a_minute_after_it_was_found_so_or_until_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let [here, there] = ["here.redb", "there.redb"].map(|name| folder.path().join(name));
+    let store = Staged::new(&here);
+    let add = |ledger: &Path, container: &str, range: &str| {
+        let ledger = self::ledger(ledger, LONG);
+        to_its_end(ledger.on(&store, &store).allocate(&[request_of(container, range)])).unwrap().remove(0)
+    };
+    let release = |ledger: &Path, container: &str| {
+        let ledger = self::ledger(ledger, LONG);
+        let (container, interface) = (container.into(), "eth0".into());
+        let request = Release::Attachment { container, interface, network: None };
+        let released = to_its_end(ledger.on(&store, &store).release(&[request])).unwrap().remove(0).unwrap();
+        assert_eq!(released.freed.len(), 1);
+    };
+    let room_after = |milliseconds: u64, range: &str| {
+        let answers = ledger(&here, LONG).has_room(&request_of("", range).wants, &Later(milliseconds));
+        answers.unwrap().remove(0)
+    };
+    let range = "10.0.0.0/30";
+    assert_eq!(room_after(0, range), Ok(()), "of what this host has never used it knows nothing");
+    add(&here, "a", range).unwrap();
+    add(&there, "b", range).unwrap();
+    assert_eq!(room_after(0, range), Ok(()), "nobody has found it full");
+    let refused = add(&here, "c", range).unwrap_err();
+    assert!(matches!(refused, AllocateError::RangeFull { .. }), "{refused}");
+    assert_eq!(room_after(0, range), Err(refused.clone()), "as the allocation has said it");
+    assert_eq!(room_after(59_000, range), Err(refused.clone()));
+    assert_eq!(room_after(60_000, range), Ok(()), "others may have made room by then");
+    for (other, has_room) in [("10.0.0.0/29", true), ("10.0.1.0/30", true), ("10.0.0.1-10.0.0.2/29", false)] {
+        assert_eq!(room_after(0, other).is_ok(), has_room, "{other}");
+    }
+    // What somebody has all the time, or of another range, is no room.
+    add(&here, "a", range).unwrap();
+    add(&here, "elsewhere", "10.0.1.0/30").unwrap();
+    release(&here, "elsewhere");
+    assert_eq!(room_after(0, range), Err(refused.clone()));
+
+    release(&there, "b");
+    assert_eq!(room_after(0, range), Err(refused.clone()), "the other host does not say it");
+    add(&here, "c", range).unwrap();
+    assert_eq!(room_after(0, range), Ok(()), "there was room");
+    assert_eq!(add(&here, "d", range).unwrap_err(), refused);
+    release(&here, "a");
+    assert_eq!(room_after(0, range), Ok(()), "this host has made some");
+
+    let mut nothing = request_of("", "10.0.2.0/24").wants;
+    let mut spec: ViewSpec = "10.0.2.0/24".parse().unwrap();
+    spec.excludes.push(spec.cidr);
+    nothing[0].view = Arc::new(View::new(&spec).unwrap());
+    let full = ledger(&here, LONG).has_room(&nothing, &HostEnvironment).unwrap().remove(0).unwrap_err();
+    assert!(full.to_string().contains("10.0.2.0/24 has no address to give"), "{full}");
+}
+
+/// Whoever has the turn knows afterwards what it has found, for itself and for those whose requests it carries out.
+#[test]
+fn whoever_has_the_turn_remembers_which_ranges_are_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let [here, there] = ["here.redb", "there.redb"].map(|name| folder.path().join(name));
+    let store = Staged::new(&here);
+    let narrow = |container: &str| request_of(container, "10.0.1.0/30");
+    let (first, elsewhere) = (ledger(&here, LONG), ledger(&there, LONG));
+    for container in ["a", "b"] {
+        to_its_end(elsewhere.on(&store, &store).allocate(&[narrow(container)])).unwrap().remove(0).unwrap();
+    }
+    let Waited::Turn(turn) = first.wait_to_allocate(&narrow("c"), "kubeconfig") else { panic!("nobody was there") };
+    to_its_end(first.on(&store, &store).allocate_for_all(&narrow("c"), &turn)).unwrap().unwrap_err();
+    let has_room = || first.has_room(&narrow("").wants, &HostEnvironment).unwrap()[0].is_ok();
+    assert!(!has_room());
+
+    let release = Release::Attachment { container: "a".into(), interface: "eth0".into(), network: None };
+    to_its_end(elsewhere.on(&store, &store).release(&[release])).unwrap().remove(0).unwrap();
+    let Waited::Turn(turn) = first.wait_to_allocate(&request("first"), "kubeconfig") else {
+        panic!("nobody was there")
+    };
+    let (path, other) = (here.clone(), narrow("c"));
+    let other =
+        thread::spawn(move || matches!(ledger(&path, LONG).wait_to_allocate(&other, "kubeconfig"), Waited::Served(_)));
+    until_waiting(&here, 1);
+    to_its_end(first.on(&store, &store).allocate_for_all(&request("first"), &turn)).unwrap().unwrap();
+    assert!(has_room());
+    drop(first);
+    assert!(other.join().unwrap());
 }
 
 /// Two calls that find out at the same time that the kubeconfig leads to another cluster begin one new ledger.

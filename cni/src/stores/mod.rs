@@ -222,7 +222,7 @@ impl Arbiter {
                 ledger.file().may_be_written().map_err(LedgerError::from)?;
                 Ok(ledger.has_room(wants)?)
             }
-            Self::Kubernetes(_) => Ok(wants.iter().map(|_| Ok(())).collect()),
+            Self::Kubernetes(host) => host.has_room(wants),
         }
     }
 

@@ -4,6 +4,7 @@
 //! The operations are those of every store ([`crate::operations`]); this is only the door to them.
 
 mod courteous;
+mod full;
 mod rebuild;
 mod spooled;
 mod survey;
@@ -273,7 +274,9 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
         &self,
         requests: &[Allocate],
     ) -> Result<Vec<Result<Vec<Allocated>, AllocateError>>, StorageError> {
-        self.host().allocate(requests).await
+        let answers = self.host().allocate(requests).await?;
+        self.learn_full(requests, &answers);
+        Ok(answers)
     }
 
     /// Frees what each request names, or queues it durably. The answers are in the order of the requests.

@@ -138,13 +138,18 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
         let lock = turn.lock.take();
         let asked = turn.asked(lock.as_ref(), self.ledger);
         let is_waited_for = |at: usize| asked.is_waited_for(at);
-        let answers = match self.host().allocate_for_all(&asked.after(request), &is_waited_for).await {
+        let requests = asked.after(request);
+        let answers = match self.host().allocate_for_all(&requests, &is_waited_for).await {
             // What is odd about another's request must not cost this one its addresses.
             Err(error) if !asked.is_empty() => {
                 tracing::warn!(%error, "not carried out for those who wait");
                 self.allocate(std::slice::from_ref(request)).await?
             }
-            answers => answers?,
+            answers => {
+                let answers = answers?;
+                self.learn_full(&requests, &answers);
+                answers
+            }
         };
         asked.deliver(answers).ok_or_else(|| StorageError::io("an allocation without an answer"))
     }

@@ -9,7 +9,7 @@ use super::{CodecError, Kind, Record};
 use crate::intent::{AttachmentRow, Claim, HeldAddress, Intent, Past, Purpose, Seen};
 use crate::lease::{BootId, Lease, OperationId};
 use crate::ledger::keys;
-use crate::ledger::meta::{HostRow, IdentityRow, SharingRow, StoreRow};
+use crate::ledger::meta::{FullRow, HostRow, IdentityRow, SharingRow, StoreRow};
 use crate::offset::Offset;
 use crate::space::Sharing;
 use crate::store::Version;
@@ -89,6 +89,13 @@ pub(crate) struct StoredStore {
 pub(crate) struct StoredHost {
     boot: [u8; 16],
     pid_namespace: u64,
+}
+
+#[derive(Debug, PartialEq, SchemaWrite, SchemaRead)]
+pub(crate) struct StoredFull {
+    held: u128,
+    boot: [u8; 16],
+    found: u64,
 }
 
 /// The addresses of an owner in one space, in the order in which it got them.
@@ -369,6 +376,19 @@ impl Record for StoreRow {
     fn from_stored(stored: StoredStore) -> Result<Self, CodecError> {
         let StoredStore { identity, address, is_complete } = stored;
         Ok(Self { identity: identity.into(), address: address.into(), is_complete })
+    }
+}
+
+impl Record for FullRow {
+    const KIND: Kind = Kind::Meta;
+    type Stored = StoredFull;
+
+    fn to_stored(&self) -> Result<StoredFull, CodecError> {
+        Ok(StoredFull { held: self.held, boot: self.boot.to_bytes(), found: self.found })
+    }
+
+    fn from_stored(stored: StoredFull) -> Result<Self, CodecError> {
+        Ok(Self { held: stored.held, boot: BootId::from_bytes(stored.boot), found: stored.found })
     }
 }
 

@@ -4,13 +4,17 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::address::Family;
+use crate::address::{Address, Family};
+use crate::interval::Range;
 use crate::lease::{Attachment, OperationId, Owner, Pod};
 use crate::offset::BlockNumber;
 use crate::space::{BlockId, Network, Pool, Sharing, Space};
 
 /// What the keys of the rows that say how pools are used begin with.
 pub(crate) const SHARING: &[u8] = b"sharing/";
+
+/// What the keys of the rows that say which ranges were found full begin with.
+pub(crate) const FULL: &[u8] = b"full/";
 
 /// A text of any content, so that no text can be taken for another one followed by something.
 fn put_text(key: &mut Vec<u8>, text: &str) {
@@ -194,6 +198,32 @@ pub(crate) fn sharing(pool: &Pool) -> Vec<u8> {
     key
 }
 
+/// What the keys of the ranges of a space that were found full begin with.
+pub(crate) fn full_in(within: &Space) -> Vec<u8> {
+    let mut key = FULL.to_vec();
+    key.extend(space(within));
+    key
+}
+
+/// A range that was found full: the space, then the first and the last assignable address in 16 bytes each; a row of the
+/// meta table.
+pub(crate) fn full(within: &Space, range: Range) -> Vec<u8> {
+    let mut key = full_in(within);
+    key.extend(range.first().number().to_be_bytes());
+    key.extend(range.last().number().to_be_bytes());
+    key
+}
+
+/// The space and the range of a key of [`full`].
+pub(crate) fn to_full(key: &[u8]) -> Option<(Space, Range)> {
+    let mut key = key.strip_prefix(FULL)?;
+    let space = take_space(&mut key)?;
+    let (first, last) = key.split_first_chunk()?;
+    let address = |number: &[u8; 16]| Address::new(space.family(), u128::from_be_bytes(*number));
+    let range = Range::new(address(first)?, address(last.try_into().ok()?)?)?;
+    Some((space, range))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,6 +242,19 @@ mod tests {
                 assert!(last < key, "block {number} sorts before a lower one");
                 last = key;
             }
+        }
+    }
+
+    #[test]
+    fn a_range_of_a_key_is_read_back() {
+        let shared = Space::shared(Network::new("blue").unwrap(), Family::V6);
+        let private = Pool::new(Network::unnamed(), "10.0.0.0/8".parse().unwrap()).space(Sharing::Private);
+        for (of, cidr) in [(shared, "::/0"), (private, "10.0.0.0/30")] {
+            let range = Range::from(cidr.parse::<IpNet>().unwrap());
+            let key = full(&of, range);
+            assert!(key.starts_with(&full_in(&of)));
+            assert_eq!(to_full(&key[..key.len() - 1]), None);
+            assert_eq!(to_full(&key), Some((of, range)));
         }
     }
 

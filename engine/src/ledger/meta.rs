@@ -36,6 +36,16 @@ pub(crate) struct StoreRow {
     pub(crate) is_complete: bool,
 }
 
+/// A range that an allocation on this host found full, where the ledger is not the store.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct FullRow {
+    /// How many addresses it had then, all of them held: with more or fewer excludes it is another range.
+    pub(crate) held: u128,
+    /// When, in milliseconds by the clock of this boot.
+    pub(crate) boot: BootId,
+    pub(crate) found: u64,
+}
+
 /// How a pool is used.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct SharingRow(pub(crate) Sharing);

@@ -4,12 +4,13 @@ use std::ops::ControlFlow;
 
 use super::error::StorageError;
 use super::keys;
-use super::meta::{HostRow, IdentityRow, SharingRow, StoreRow};
+use super::meta::{FullRow, HostRow, IdentityRow, SharingRow, StoreRow};
 use super::rows::{Rows, RowsMut, Table};
 use crate::block::{Block, Fullness};
 use crate::codec::{OwnerAddress, OwnerRow, Record};
 use crate::index::Index;
 use crate::intent::{AttachmentRow, Intent, Past, Seen};
+use crate::interval::Range;
 use crate::lease::{Attachment, Lease, OperationId, Owner};
 use crate::offset::{BlockNumber, Offset};
 use crate::space::{BlockId, Pool, Sharing, Space};
@@ -61,6 +62,7 @@ impl<R: Rows> Tables<R> {
             HOST => decode::<HostRow>(Table::Meta, key, record).map(drop),
             STORE => decode::<StoreRow>(Table::Meta, key, record).map(drop),
             _ if key.starts_with(keys::SHARING) => decode::<SharingRow>(Table::Meta, key, record).map(drop),
+            _ if keys::to_full(key).is_some() => decode::<FullRow>(Table::Meta, key, record).map(drop),
             _ => Err(StorageError::strange_key(Table::Meta, key)),
         }
     }
@@ -98,6 +100,14 @@ impl<R: Rows> Tables<R> {
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(pools)
+    }
+
+    /// When a range was found full, as far as that can be read: it is a hint.
+    pub(crate) fn full(&self, space: &Space, range: Range) -> Result<Option<FullRow>, StorageError> {
+        match self.row(Table::Meta, &keys::full(space, range)) {
+            Err(error) if error.is_of_one_row() => Ok(None),
+            row => row,
+        }
     }
 
     /// The index of a space: the truth where the ledger is the store, what was read last where it is not.
@@ -255,8 +265,21 @@ impl<R: RowsMut> Tables<R> {
         self.delete(Table::Meta, HOST)
     }
 
-    /// Sees to it that this host looks into a block again, whatever the index that it remembers says.
+    /// Sees to it that this host looks into a block again, whatever it remembers of the index and of the ranges that have
+    /// addresses there.
     pub(crate) fn remember_room(&mut self, block: &BlockId) -> Result<(), StorageError> {
+        let in_space = keys::full_in(&block.space);
+        let mut outdated = Vec::new();
+        self.0.scan(Table::Meta, &in_space, &mut |key, _| {
+            if !key.starts_with(&in_space) {
+                return Ok(ControlFlow::Break(()));
+            }
+            if keys::to_full(key).is_none_or(|(_, range)| block.number.part_of(range).is_some()) {
+                outdated.push(key.to_vec());
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        outdated.iter().try_for_each(|key| self.delete(Table::Meta, key))?;
         let Some(mut index) = self.index(&block.space)? else { return Ok(()) };
         if index.set_mark(block.number, Fullness::Open) { self.set_index(&block.space, &index) } else { Ok(()) }
     }
@@ -293,6 +316,14 @@ impl<R: RowsMut> Tables<R> {
 
     pub(crate) fn set_sharing(&mut self, pool: &Pool, sharing: Sharing) -> Result<(), StorageError> {
         self.put(Table::Meta, &keys::sharing(pool), &SharingRow(sharing))
+    }
+
+    pub(crate) fn set_full(&mut self, space: &Space, range: Range, row: &FullRow) -> Result<(), StorageError> {
+        self.put(Table::Meta, &keys::full(space, range), row)
+    }
+
+    pub(crate) fn forget_full(&mut self, space: &Space, range: Range) -> Result<(), StorageError> {
+        self.delete(Table::Meta, &keys::full(space, range))
     }
 
     pub(crate) fn set_index(&mut self, space: &Space, index: &Index) -> Result<(), StorageError> {

@@ -182,6 +182,15 @@ impl KubernetesHost {
         Ok(self.ledger.leases_of(attachment)?)
     }
 
+    /// Says for each want whether an allocation would find an address, as far as the ledger knows: the cluster is not
+    /// asked.
+    ///
+    /// # Errors
+    /// [`ArbiterError`] when the ledger cannot be read.
+    pub fn has_room(&self, wants: &[Want]) -> Result<Vec<Result<(), AllocateError>>, ArbiterError> {
+        Ok(self.ledger.has_room(wants, &self.patience)?)
+    }
+
     /// The kubeconfig with which the ledger was used last.
     ///
     /// # Errors

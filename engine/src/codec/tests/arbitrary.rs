@@ -15,7 +15,7 @@ use crate::index::{BlockSet, Index};
 use crate::intent::{AttachmentRow, Claim, HeldAddress, Intent, Past, Purpose, Seen};
 use crate::lease::{Attachment, BootId, Lease, LeaseState, OperationId, Owner, Pod};
 use crate::ledger::keys;
-use crate::ledger::meta::{HostRow, IdentityRow, SharingRow, StoreRow};
+use crate::ledger::meta::{FullRow, HostRow, IdentityRow, SharingRow, StoreRow};
 use crate::offset::{BlockNumber, Offset};
 use crate::space::{BlockId, Network, Pool, Sharing, Space};
 use crate::store::Version;
@@ -338,6 +338,10 @@ pub(super) fn any_store() -> BoxedStrategy<StoreRow> {
     let text = || "\\PC{0,9}".prop_map(Arc::from);
     let row = |(identity, address, is_complete)| StoreRow { identity, address, is_complete };
     (text(), text(), any::<bool>()).prop_map(row).boxed()
+}
+
+pub(super) fn any_full() -> BoxedStrategy<FullRow> {
+    (any::<u128>(), any_boot(), any_time()).prop_map(|(held, boot, found)| FullRow { held, boot, found }).boxed()
 }
 
 pub(super) fn any_sharing() -> BoxedStrategy<SharingRow> {

@@ -13,9 +13,10 @@ use crate::address::Family;
 use crate::block::{Block, Fullness};
 use crate::index::Index;
 use crate::intent::{AttachmentRow, Claim, HeldAddress, Intent, Past, Purpose, Seen};
+use crate::interval::Range;
 use crate::lease::{Attachment, BootId, Lease, LeaseState, OperationId, Owner, Pod};
 use crate::ledger::keys;
-use crate::ledger::meta::{HostRow, IdentityRow, SharingRow, StoreRow};
+use crate::ledger::meta::{FullRow, HostRow, IdentityRow, SharingRow, StoreRow};
 use crate::offset::{BlockNumber, Offset};
 use crate::space::{BlockId, Network, Pool, Sharing, Space};
 use crate::store::Version;
@@ -206,6 +207,7 @@ fn fixtures() -> Vec<Golden> {
         "host" => RecordKind::Host,
         "store" => RecordKind::Store,
         "sharing" => RecordKind::Sharing,
+        "full" => RecordKind::Full,
         other => panic!("no kind {other}"),
     };
     let mut names: Vec<String> = std::fs::read_dir(FIXTURES)
@@ -270,12 +272,15 @@ fn the_encoding_of_every_kind_stays() {
     };
     check("store", b"store", &store);
     check("sharing", &keys::sharing(&pool), &SharingRow(Sharing::Private));
+    let ends = ["10.0.0.1", "10.0.0.254"].map(|address| address.parse().unwrap());
+    let range = Range::new(ends[0], ends[1]).unwrap();
+    check("full", &keys::full(&unnamed_v4(), range), &FullRow { held: 254, boot: BOOT, found: 123_456 });
 }
 
 #[test]
 fn every_golden_record_is_read_and_written_again() {
     let fixtures = fixtures();
-    assert_eq!(fixtures.len(), 18, "one for each kind and shape");
+    assert_eq!(fixtures.len(), 19, "one for each kind and shape");
     for Golden { name, kind, key, record } in fixtures {
         assert_eq!(kind.reencode(&key, &record), Ok(record.clone()), "{name}");
     }

@@ -13,7 +13,7 @@ use super::arbitrary::*;
 use crate::block::Block;
 use crate::index::Index;
 use crate::intent::{AttachmentRow, Intent, Past, Seen};
-use crate::ledger::meta::{HostRow, IdentityRow, SharingRow, StoreRow};
+use crate::ledger::meta::{FullRow, HostRow, IdentityRow, SharingRow, StoreRow};
 
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub(super) enum StoredText {
@@ -237,6 +237,13 @@ pub(super) struct StoredStore {
     pub(super) is_complete: bool,
 }
 
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub(super) struct StoredFull {
+    pub(super) held: u128,
+    pub(super) boot: [u8; 16],
+    pub(super) found: u64,
+}
+
 /// What bincode makes of a value.
 pub(super) fn to_bincode(value: &impl Encode) -> Vec<u8> {
     bincode::encode_to_vec(value, bincode::config::standard()).unwrap()
@@ -284,6 +291,7 @@ proptest! {
         host in any_host(),
         store in any_store(),
         sharing in any_sharing(),
+        full in any_full(),
     ) {
         check::<StoredAttachmentRow, AttachmentRow>(&attachment)?;
         check::<Vec<StoredOwnerAddress>, OwnerRow>(&owner)?;
@@ -294,5 +302,6 @@ proptest! {
         check::<StoredHost, HostRow>(&host)?;
         check::<StoredStore, StoreRow>(&store)?;
         check::<bool, SharingRow>(&sharing)?;
+        check::<StoredFull, FullRow>(&full)?;
     }
 }
