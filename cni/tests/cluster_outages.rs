@@ -20,7 +20,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,12 @@ use cluster::{
     ACCOUNT, BLOCKS, Node, PATIENCE, SPACES, Truth, assert_held, fails, held, manifests, objects, only_block, pack,
     succeeded, unpack, wait_until,
 };
+
+/// What holds the leases.
+const DEFINITIONS: [&str; 2] = ["ipspaces.ipam.whereabouts.dev", "ipblocks.ipam.whereabouts.dev"];
+
+/// Where definitions are.
+const COLLECTION_OF_DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
 /// The control plane of all tests of this file, for one of them at a time.
 fn alone(test: &str) -> Option<MutexGuard<'static, ControlPlane>> {
@@ -57,6 +63,25 @@ fn node(control_plane: &ControlPlane, name: &str, network: &str) -> Node {
 /// Two nodes of one network.
 fn two_nodes(control_plane: &ControlPlane, network: &str) -> [Node; 2] {
     [node(control_plane, "one", network), node(control_plane, "two", network)]
+}
+
+/// Deletes both definitions, as deploy/README.md says, and with them all leases.
+#[track_caller]
+fn delete_definitions(control_plane: &ControlPlane) {
+    control_plane
+        .kubectl_ok(&[&["annotate", "crd"], &DEFINITIONS[..], &["ipam.whereabouts.dev/delete=all-leases"]].concat());
+    control_plane.kubectl_ok(&["delete", "-f", manifests().join("crds.yaml").to_str().unwrap()]);
+}
+
+/// Waits until the API server keeps to the policy that guards the definitions: it does so a moment after it was applied.
+#[track_caller]
+fn wait_for_guard(control_plane: &ControlPlane) {
+    for definition in DEFINITIONS {
+        wait_until("the policy is in force", || {
+            let path = format!("{COLLECTION_OF_DEFINITIONS}/{definition}?dryRun=All");
+            control_plane.request("DELETE", &path, None).unwrap().0 == 403
+        });
+    }
 }
 
 #[track_caller]
@@ -427,27 +452,135 @@ fn an_index_that_cannot_be_read_stops_no_other_network() {
 }
 
 #[test]
+fn definitions_are_not_deleted_before_somebody_says_that_all_leases_may_go() {
+    let Some(control_plane) = alone("definitions_are_not_deleted_before_somebody_says_that_all_leases_may_go") else {
+        return;
+    };
+    let (network, range) = ("guarded", "10.48.0.0/24");
+    let one = node(&control_plane, "one", network);
+    one.add("a", &one.range(range)).ok();
+    let (folder, definitions) = (manifests(), manifests().join("crds.yaml"));
+    let (folder, definitions) = (folder.to_str().unwrap(), definitions.to_str().unwrap());
+    wait_for_guard(&control_plane);
+    let denied = |arguments: &[&str]| {
+        let output = control_plane.kubectl(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{arguments:?}");
+        for words in ["every lease of the cluster", "kubectl annotate crd", "(Forbidden)"] {
+            assert!(stderr.contains(words), "{words} is not in: {stderr}");
+        }
+        assert_held(&control_plane, network, &[("10.48.0.1", "a")]);
+        stderr
+    };
+    let said = denied(&["delete", "-f", definitions]);
+    assert!(DEFINITIONS.iter().all(|name| said.contains(&format!("{name}\" is forbidden"))), "{said}");
+    denied(&["delete", "crd", DEFINITIONS[1]]);
+    denied(&["delete", "crd", "--all"]);
+    let (status, answer) = control_plane.request("DELETE", COLLECTION_OF_DEFINITIONS, None).unwrap();
+    assert_eq!(status, 403, "{answer}");
+    let annotate = |value: &str| {
+        let annotation = format!("ipam.whereabouts.dev/delete={value}");
+        control_plane.kubectl_ok(&[&["annotate", "--overwrite", "crd"], &DEFINITIONS[..], &[&annotation]].concat());
+    };
+    annotate("no");
+    denied(&["delete", "-f", definitions]);
+
+    // Nothing else is in the way: newer definitions, those of others, namespaces.
+    control_plane.apply(&manifests());
+    control_plane.kubectl_ok(&["label", "crd", DEFINITIONS[0], "newer=yes"]);
+    let go_plugin = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/go-plugin-crds.yaml");
+    control_plane.apply(Path::new(go_plugin));
+    control_plane.kubectl_ok(&["delete", "-f", go_plugin]);
+    control_plane.kubectl_ok(&["create", "namespace", network]);
+    control_plane.kubectl_ok(&["delete", "namespace", network, "--wait=false"]);
+    assert_eq!(one.add("b", &one.range(range)).address(), "10.48.0.2/24");
+    one.del("b", &one.range(range)).ok();
+
+    // Whoever takes everything away that was applied is asked before the policy goes with the rest.
+    denied(&["delete", "-f", folder]);
+    control_plane.apply(&manifests());
+    wait_for_guard(&control_plane);
+
+    // What the message says is what helps.
+    let command = said.split('`').nth(1).unwrap().strip_prefix("kubectl ").unwrap();
+    let command: Vec<&str> = command.split(' ').chain(["--overwrite"]).collect();
+    control_plane.kubectl_ok(&command);
+    control_plane.kubectl_ok(&["delete", "-f", definitions]);
+    assert_eq!(control_plane.get(SPACES), None);
+    control_plane.apply(&manifests());
+    assert_held(&control_plane, network, &[]);
+}
+
+#[test]
 fn definitions_that_were_deleted_and_made_again_lose_nobody_an_address() {
     let Some(control_plane) = alone("definitions_that_were_deleted_and_made_again_lose_nobody_an_address") else {
         return;
     };
     let (network, range) = ("definitions", "10.36.0.0/24");
     let [one, two] = two_nodes(&control_plane, network);
+    // It has never had an address of the network, and cannot know that others have.
+    let three = node(&control_plane, "three", network);
     one.add("a", &one.range(range)).ok();
     two.add("b", &two.range(range)).ok();
-    let definitions = manifests().join("crds.yaml");
-    control_plane.kubectl_ok(&["delete", "-f", definitions.to_str().unwrap()]);
+    two.add("late", &two.range(range)).ok();
+    delete_definitions(&control_plane);
     let short = one.config(json!({ "range": range, "deadline": 5 }));
-    fails(&one.add("c", &short), 5, &["the API server has no ipblocks", "deploy/kubernetes/crds.yaml"]);
-    control_plane.apply(&definitions);
+    fails(
+        &one.add("c", &short),
+        5,
+        &["the API server has no ipblocks", "deploy/kubernetes/crds.yaml", "deploy/README.md"],
+    );
+    two.del("late", &two.range(range)).ok();
 
-    is_frozen(&one, range);
-    is_frozen(&two, range);
-    one.repair();
-    two.repair();
+    control_plane.kubectl_ok(&["-n", ACCOUNT.0, "delete", "rolebinding", ACCOUNT.1]);
+    let says = |words: &str| three.add("c", &three.range(range)).error().1.contains(words);
+    wait_until("the nodes have no rights", || says("403 Forbidden"));
+    control_plane.apply(&manifests().join("crds.yaml"));
+    assert!(says("403 Forbidden"));
+    let admin = cluster::admin(&control_plane);
+    for node in [&one, &two, &three] {
+        succeeded(&node.command(&["repair", "--restored", "--kubeconfig", admin.to_str().unwrap()]));
+    }
+    control_plane.apply(&manifests().join("rbac.yaml"));
+    wait_until("the nodes have their rights, and the space is frozen", || says("frozen"));
     one.open(&control_plane);
+
     assert_held(&control_plane, network, &[("10.36.0.1", "a"), ("10.36.0.2", "b")]);
-    assert_eq!(one.add("c", &one.range(range)).address(), "10.36.0.3/24");
+    assert_eq!(three.add("c", &three.range(range)).address(), "10.36.0.3/24");
+    assert_eq!(one.add("a", &one.range(range)).address(), "10.36.0.1/24");
+    Truth::of(&control_plane, network).assert_listed();
+}
+
+/// Without the rights taken away: what comes of it is a second holder, whom the repair finds.
+#[test]
+fn a_node_that_begins_a_space_anew_after_its_deletion_is_found_by_the_repair() {
+    let Some(control_plane) = alone("a_node_that_begins_a_space_anew_after_its_deletion_is_found_by_the_repair") else {
+        return;
+    };
+    let (network, range) = ("anew", "10.49.0.0/24");
+    let [one, two] = two_nodes(&control_plane, network);
+    let three = node(&control_plane, "three", network);
+    one.add("a", &one.range(range)).ok();
+    two.add("b", &two.range(range)).ok();
+    delete_definitions(&control_plane);
+    control_plane.apply(&manifests().join("crds.yaml"));
+    assert_eq!(three.add("c", &three.range(range)).address(), "10.49.0.1/24", "it knows nothing of a");
+
+    // Whoever knows better stops all, asked or not.
+    is_frozen(&two, range);
+    is_frozen(&three, range);
+    let repair = one.command(&["repair", "--restored"]);
+    let said = String::from_utf8_lossy(&repair.stdout);
+    assert_eq!(repair.status.code(), Some(6), "{said}");
+    assert!(said.contains("10.49.0.1: this host proves that container a/eth0") && said.contains("c/eth0"), "{said}");
+    for node in [&two, &three] {
+        succeeded(&node.command(&["repair", "--restored"]));
+    }
+    one.del("a", &one.range(range)).ok();
+    one.repair();
+    one.open(&control_plane);
+    assert_held(&control_plane, network, &[("10.49.0.1", "c"), ("10.49.0.2", "b")]);
+    assert_eq!(one.add("a", &one.range(range)).address(), "10.49.0.3/24");
 }
 
 /// What a restore into the wrong cluster does, or a pipe from one `kubectl` to another.

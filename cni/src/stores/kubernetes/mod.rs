@@ -51,7 +51,10 @@ const PAGE: usize = 500;
 pub fn definitions() -> Result<String, serde_yaml_ng::Error> {
     let mut text =
         "# Written by `cargo run -p whereabouts --example crds`; a test says when it is out of date.\n".to_owned();
-    for definition in [IPSpace::crd(), IPBlock::crd()] {
+    for mut definition in [IPSpace::crd(), IPBlock::crd()] {
+        // Who packs them into a chart must not delete all leases when the chart is taken away.
+        let keep = ("helm.sh/resource-policy".to_owned(), "keep".to_owned());
+        definition.metadata.annotations.get_or_insert_default().extend([keep]);
         text.push_str("---\n");
         text.push_str(&serde_yaml_ng::to_string(&definition)?);
     }
@@ -103,7 +106,11 @@ fn unavailable(reason: String) -> ReadError {
 }
 
 fn undefined(resource: Resource) -> String {
-    format!("the API server has no {}; apply the definitions in deploy/kubernetes/crds.yaml", resource.plural())
+    format!(
+        "the API server has no {}; apply the definitions in deploy/kubernetes/crds.yaml (where they were there before, \
+         deploy/README.md says what to do first)",
+        resource.plural()
+    )
 }
 
 /// A read that was answered, but not with what was asked for.
