@@ -10,8 +10,10 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use serde_json::{Value, json as value};
+use serde_json::{Value, json};
 use support::Plugin;
+use support::machine::on_own_machine;
+use support::skip::skip;
 
 fn command(data_dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_whereabouts"));
@@ -121,7 +123,7 @@ fn answers_in_json_are_json_and_errors_too() {
     assert_eq!(json(&ok(ledger, &["show", "ranges", "--json"]))["range"], "10.0.0.0/24");
     assert_eq!(json(&ok(ledger, &["show", "networks", "--json"]))["held"], 1);
     assert_eq!(json(&ok(ledger, &["show", "leases", "--json"]))["address"], "10.0.0.1");
-    assert_eq!(json(&ok(ledger, &["verify", "--json"]))["disagreements"], serde_json::json!([]));
+    assert_eq!(json(&ok(ledger, &["verify", "--json"]))["disagreements"], json!([]));
     assert!(json(&fails(ledger, &["who", "10.0.0.9", "--json"], 3))["error"].is_string());
 }
 
@@ -354,7 +356,7 @@ fn leases_that_the_plugin_would_not_write_are_not_imported() {
     let with = |line: usize, changes: &[(&str, Value)]| {
         let mut lines: Vec<Value> = whole.lines().map(json).collect();
         let container = [
-            ("owner", serde_json::json!({ "kind": "pod", "pod": { "namespace": "ns", "name": "web", "uid": null } })),
+            ("owner", json!({ "kind": "pod", "pod": { "namespace": "ns", "name": "web", "uid": null } })),
             ("container", "8f0c".into()),
             ("interface", "eth0".into()),
             ("cniNetwork", "pods".into()),
@@ -371,7 +373,7 @@ fn leases_that_the_plugin_would_not_write_are_not_imported() {
         fs::write(&file, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
     };
     let name = file.to_str().unwrap();
-    let pod = |name: &str| serde_json::json!({ "kind": "pod", "pod": { "namespace": "ns", "name": name } });
+    let pod = |name: &str| json!({ "kind": "pod", "pod": { "namespace": "ns", "name": name } });
     for (line, key, value, cure) in [
         (2, "address", "10.0.1.1".into(), "pool 10.0.0.0/24"),
         (2, "address", "fd00::1".into(), "pool 10.0.0.0/24"),
@@ -552,7 +554,7 @@ fn what_is_released_can_be_confined_to_a_network() {
     for network in ["blue", "red"] {
         let name = ["--network", network, "--name", "web"];
         ok(ledger, &[["allocate", "10.0.0.0/24"].as_slice(), &name].concat());
-        plugin.add("c1", network, &plugin.config(value!({ "range": "10.0.0.0/24", "network_name": network }))).ok();
+        plugin.add("c1", network, &plugin.config(json!({ "range": "10.0.0.0/24", "network_name": network }))).ok();
     }
     let freed = ok(ledger, &["release", "--name", "web", "--network", "blue"]);
     assert_eq!(freed, "10.0.0.1 was held by web\n");
@@ -684,7 +686,7 @@ fn a_warning_is_told_in_the_form_that_was_asked_for() {
     };
     let sentence = format!("{} has no leases", file.display());
     assert_eq!(said(&[]), format!("warning: {sentence}\n"));
-    assert_eq!(json(&said(&["--json"])), serde_json::json!({ "warning": sentence }));
+    assert_eq!(json(&said(&["--json"])), json!({ "warning": sentence }));
 }
 
 /// One file that cannot be used does not keep the others from being checked, and with --json all that is said is JSON.
@@ -757,6 +759,103 @@ fn an_ordinary_users_ledger_is_among_the_users_state() {
 
 fn rustix_is_root() -> bool {
     std::fs::metadata("/proc/self").map(|metadata| std::os::unix::fs::MetadataExt::uid(&metadata) == 0).unwrap_or(false)
+}
+
+/// A command whose environment names a flat file, and nothing else.
+fn by_flat_file(flat_file: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_whereabouts"));
+    command.env_clear().env("WHEREABOUTS_CONFIGURATION", flat_file).args(arguments);
+    command
+}
+
+/// What a person asks about is what the plugin on this host works with, wherever that was said.
+#[test]
+fn the_ledger_is_where_the_plugin_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (flat_file, plugin) = (folder.path().join("whereabouts.conf"), Plugin::new(folder.path().join("of-flat-file")));
+    fs::write(&flat_file, json!({ "data_dir": plugin.data_dir() }).to_string()).unwrap();
+    let mut config = plugin.range("10.0.0.0/24");
+    config["ipam"].as_object_mut().unwrap().remove("data_dir");
+    plugin.attachment("ADD", "web", "eth0").env("WHEREABOUTS_CONFIGURATION", &flat_file).stdin(&config).run().ok();
+
+    let show = |variable: Option<&str>, named: Option<&str>| {
+        let mut command = by_flat_file(&flat_file, &["show", "leases"]);
+        command.current_dir(folder.path()).envs(variable.map(|folder| ("WHEREABOUTS_DATA_DIR", folder)));
+        let output = command.args(named.map(|folder| format!("--data-dir={folder}"))).output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    assert!(show(None, None).contains("10.0.0.1"), "{}", show(None, None));
+    assert!(show(Some("of-variable"), None).contains("of-variable/ledger.redb"), "{}", show(Some("of-variable"), None));
+    for variable in [None, Some("of-variable")] {
+        let said = show(variable, Some("of-argument"));
+        assert!(said.contains("of-argument/ledger.redb"), "{said}");
+    }
+}
+
+/// Whoever goes by another ledger than the one that is meant would be told that nothing is held.
+#[test]
+fn a_flat_file_that_does_not_say_where_the_ledger_is_stops_whoever_needs_to_know() {
+    let folder = tempfile::tempdir().unwrap();
+    let (flat_file, ledger) = (folder.path().join("whereabouts.conf"), folder.path().join("ledger"));
+    let plugin = Plugin::new(&ledger);
+    let mut config = plugin.range("10.0.0.0/24");
+    config["ipam"].as_object_mut().unwrap().remove("data_dir");
+    for (text, words) in [
+        (None, ["WHEREABOUTS_CONFIGURATION", "there is no such file"]),
+        (Some("{ broken"), ["JSON Parsing Error", "line 1"]),
+        (Some(r#"{"data_dir": 7}"#), ["data_dir", "a string in quotes"]),
+        (Some(r#"{"data_dir": "relative"}"#), ["data_dir = relative", "absolute path"]),
+    ] {
+        drop(fs::remove_file(&flat_file));
+        if let Some(text) = text {
+            fs::write(&flat_file, text).unwrap();
+        }
+        let output = by_flat_file(&flat_file, &["show", "leases"]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{text:?}: {said}");
+        assert!(words.iter().all(|word| said.contains(word)), "{words:?}: {said}");
+        let answer = plugin.verb("STATUS").env("WHEREABOUTS_CONFIGURATION", &flat_file).stdin(&config).run();
+        assert!(said.contains(answer.error().1), "the plugin says {:?}, and not {said}", answer.error());
+        // Nor does it stop whoever knows, or need not know.
+        ok(&ledger, &["allocate", "10.0.0.0/24", "--name", "web"]);
+        let mut named = by_flat_file(&flat_file, &["show", "leases"]);
+        assert!(named.arg("--data-dir").arg(&ledger).status().unwrap().success(), "{text:?}");
+        assert!(by_flat_file(&flat_file, &["man"]).output().unwrap().status.success(), "{text:?}");
+    }
+}
+
+/// In the usual places it is the plugin's, which is root's.
+#[test]
+fn the_usual_flat_file_speaks_for_root_and_not_for_an_ordinary_user() {
+    let test = "the_usual_flat_file_speaks_for_root_and_not_for_an_ordinary_user";
+    let told = on_own_machine(test, |machine| {
+        machine.run("mount", &["-t", "tmpfs", "none", "/etc"]);
+        let usual = Path::new("/etc/cni/net.d/whereabouts.d");
+        fs::create_dir_all(usual).unwrap();
+        let (of_plugin, home) = (machine.folder("of-plugin"), machine.folder("home"));
+        fs::write(usual.join("whereabouts.conf"), json!({ "data_dir": of_plugin }).to_string()).unwrap();
+        let program = machine.folder("bin").join("whereabouts");
+        fs::copy(env!("CARGO_BIN_EXE_whereabouts"), &program).unwrap();
+        let allocate = || {
+            let mut command = Command::new(&program);
+            command.env_clear().env("HOME", &home).args(["allocate", "10.0.0.0/24"]);
+            command
+        };
+        assert!(allocate().output().unwrap().status.success());
+        assert!(of_plugin.join("ledger.redb").exists());
+
+        use std::os::unix::fs::{PermissionsExt, chown};
+        use std::os::unix::process::CommandExt;
+        fs::set_permissions(usual.join("whereabouts.conf"), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::set_permissions(home.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+        // Inside a user namespace, where the other test has it, there is nobody else.
+        if chown(&home, Some(65534), Some(65534)).is_ok() {
+            let output = allocate().uid(65534).gid(65534).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            assert!(home.join(".local/state/whereabouts/ledger.redb").exists());
+        }
+    });
+    told.unwrap_or_else(|why| skip(test, &why));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use whereabouts_engine::{AllocateError, LedgerError, LedgerFileError, ReadError};
 
+use crate::config::ConfigurationError;
 use crate::stores::ArbiterError;
 
 /// How a command ends.
@@ -67,6 +68,12 @@ impl Failure {
             io::ErrorKind::BrokenPipe => Self::new(Exit::ClosedPipe, error),
             _ => Self::new(Exit::Failure, format_args!("cannot write the answer: {error}")),
         }
+    }
+}
+
+impl From<ConfigurationError> for Failure {
+    fn from(error: ConfigurationError) -> Self {
+        Self::new(Exit::Failure, error)
     }
 }
 

@@ -57,18 +57,20 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, environment: &Environm
 }
 
 fn carry_out(typed: Typed, environment: &Environment, output: &Output) -> Result<Exit, Failure> {
-    let settings = Settings::new(typed.data_dir.clone(), typed.kubeconfig, environment);
-    let exit = match typed.command {
-        Command::Allocate(typed) => allocate::allocate(typed, &settings, output),
-        Command::Release(typed) => release::release(&typed, &settings, output),
-        Command::Show(typed) => show::show(&typed, &settings, output),
-        Command::Who(typed) => who::who(&typed, &settings, output),
-        Command::Verify => verify::verify(&settings, output),
-        Command::Migrate(typed) => migrate::migrate(&typed, &settings, output),
-        Command::Repair(typed) => repair::repair(&typed, &settings, output),
-        Command::Export(typed) => transfer::export(&typed, &settings, output),
-        Command::Import(typed) => transfer::import(&typed, &settings, output),
-        Command::CheckConfig(checked) => check_config::check_config(&checked, typed.data_dir, environment, output),
+    let Typed { data_dir, kubeconfig, command, .. } = typed;
+    // Only for who needs a ledger: nobody else must depend on where it is.
+    let settings = || Settings::new(data_dir.clone(), kubeconfig, environment);
+    match command {
+        Command::Allocate(typed) => with(&settings()?, |settings| allocate::allocate(typed, settings, output)),
+        Command::Release(typed) => with(&settings()?, |settings| release::release(&typed, settings, output)),
+        Command::Show(typed) => with(&settings()?, |settings| show::show(&typed, settings, output)),
+        Command::Who(typed) => with(&settings()?, |settings| who::who(&typed, settings, output)),
+        Command::Verify => with(&settings()?, |settings| verify::verify(settings, output)),
+        Command::Migrate(typed) => with(&settings()?, |settings| migrate::migrate(&typed, settings, output)),
+        Command::Repair(typed) => with(&settings()?, |settings| repair::repair(&typed, settings, output)),
+        Command::Export(typed) => with(&settings()?, |settings| transfer::export(&typed, settings, output)),
+        Command::Import(typed) => with(&settings()?, |settings| transfer::import(&typed, settings, output)),
+        Command::CheckConfig(checked) => check_config::check_config(&checked, data_dir, environment, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Typed::command(), "whereabouts", &mut script);
@@ -79,6 +81,11 @@ fn carry_out(typed: Typed, environment: &Environment, output: &Output) -> Result
             output.bytes(&manual::page(Typed::command()).map_err(Failure::output)?)?;
             Ok(Exit::Success)
         }
-    }?;
+    }
+}
+
+/// Carries out a command on a ledger.
+fn with(settings: &Settings, work: impl FnOnce(&Settings) -> Result<Exit, Failure>) -> Result<Exit, Failure> {
+    let exit = work(settings)?;
     Ok(if exit == Exit::Success && settings.n_unreadable() > 0 { Exit::Unsound } else { exit })
 }

@@ -40,20 +40,30 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// The folder that was named, on the command line or in the environment; else root's is the plugin's, and an
-    /// ordinary user's is among the user's state.
-    pub(super) fn new(named: Option<PathBuf>, kubeconfig: Option<PathBuf>, environment: &Environment) -> Self {
+    /// The folder that was named: on the command line, in the environment, or in the flat file that the environment
+    /// names. Else root's is the plugin's, and an ordinary user's is among the user's state.
+    pub(super) fn new(
+        named: Option<PathBuf>,
+        kubeconfig: Option<PathBuf>,
+        environment: &Environment,
+    ) -> Result<Self, Failure> {
         let surroundings = environment.surroundings();
         // Where the plugin finds it: in the environment, or beside the flat file.
         let node = surroundings.node_name();
         let is_data_dir_named = named.is_some();
-        let named = named.or(surroundings.data_dir);
-        let data_dir = named.unwrap_or_else(|| match environment.state_folder() {
-            Some(state) if !rustix::process::geteuid().is_root() => state.join("whereabouts"),
-            _ => PathBuf::from(DEFAULT_DATA_DIR),
-        });
+        let data_dir = match named.or_else(|| surroundings.data_dir.clone()) {
+            Some(named) => named,
+            None => {
+                let own = environment.state_folder().filter(|_| !rustix::process::geteuid().is_root());
+                // A flat file in the usual places is the plugin's.
+                let counts = own.is_none() || surroundings.flat_files.is_named();
+                let of_flat_file = if counts { surroundings.data_dir_of_flat_file()? } else { None };
+                let own = || own.map(|state| state.join("whereabouts"));
+                of_flat_file.or_else(own).unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR))
+            }
+        };
         let (usual_kubeconfig, n_unreadable) = (environment.kubeconfig(), Cell::new(0));
-        Self { data_dir, is_data_dir_named, node, kubeconfig, usual_kubeconfig, n_unreadable }
+        Ok(Self { data_dir, is_data_dir_named, node, kubeconfig, usual_kubeconfig, n_unreadable })
     }
 
     pub(super) fn data_dir(&self) -> &Path {

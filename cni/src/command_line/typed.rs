@@ -9,14 +9,15 @@ use clap_complete::Shell;
 /// Gives containers IP addresses that are unique.
 ///
 /// As a CNI plugin it is called by a runtime, with CNI_COMMAND set. As a command it works on the ledger of this host:
-/// root's is /var/lib/cni/whereabouts/ledger.redb, which is the plugin's; an ordinary user's is
-/// ~/.local/state/whereabouts/ledger.redb.
+/// root's is the plugin's, by data_dir of the plugin's flat file, else /var/lib/cni/whereabouts/ledger.redb; an ordinary
+/// user's is ~/.local/state/whereabouts/ledger.redb.
 #[derive(Debug, Parser)]
 #[command(name = "whereabouts", version, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 not understood, 3 not held, 4 range full, 5 held by another, \
                         6 unsound, 7 busy.")]
 pub(super) struct Typed {
-    /// The folder of the ledger [env: WHEREABOUTS_DATA_DIR]
+    /// The folder of the ledger [env: WHEREABOUTS_DATA_DIR]. Without either, it is data_dir of the flat file that
+    /// WHEREABOUTS_CONFIGURATION names; then for root that of the flat file in the usual places
     #[arg(long, global = true, value_name = "FOLDER")]
     pub(super) data_dir: Option<PathBuf>,
     /// Work on this Kubernetes cluster and not on the ledger of this host: show, who, release, verify, export, repair,

@@ -1,6 +1,6 @@
 //! What the configuration means.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use whereabouts_engine::{Address, Family};
@@ -103,6 +103,17 @@ impl Surroundings {
             super::host_settings::node_beside(&flat_file.path)
         };
         self.node.clone().or_else(beside)
+    }
+
+    /// The folder of the ledger by the flat file, where there is no network's configuration to ask.
+    ///
+    /// # Errors
+    /// The flat file, or what it says of the folder, cannot be used.
+    pub fn data_dir_of_flat_file(&self) -> Result<Option<PathBuf>, ConfigurationError> {
+        let Some(file) = self.flat_files.find(None, &mut Vec::new())? else { return Ok(None) };
+        let prefix = format!("{}: ", file.path.display());
+        let typed = Reader::new(&file.object, &prefix).string("data_dir")?.filter(|typed| !typed.is_empty());
+        typed.map(|typed| super::host_settings::check_folder("data_dir", Path::new(&typed))).transpose()
     }
 }
 

@@ -61,6 +61,12 @@ impl FlatFileSearch {
         Self { paths: vec![path.into()], named_by: Some(variable) }
     }
 
+    /// Whether somebody says which file it is.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        self.named_by.is_some()
+    }
+
     /// Nowhere.
     #[must_use]
     pub fn none() -> Self {

@@ -166,7 +166,7 @@ fn data_dir(
     check_folder("WHEREABOUTS_DATA_DIR", path)
 }
 
-fn check_folder(key: &str, path: &Path) -> Result<PathBuf, ConfigurationError> {
+pub(super) fn check_folder(key: &str, path: &Path) -> Result<PathBuf, ConfigurationError> {
     if is_plain(path) {
         return Ok(path.to_owned());
     }
