@@ -188,6 +188,8 @@ impl Model {
     pub(super) fn begin(&mut self, process: usize, node: usize, requests: Vec<Allocate>, is_repair: bool) -> Verdict {
         let mut had = Vec::new();
         let mut remembered = BTreeMap::new();
+        // A call that nobody listens to may have taken an address over for a later sandbox, which is gone again by now.
+        let is_anybody_unheard = self.calls.values().any(|call| call.node == node && call.is_abandoned);
         for request in &requests {
             let mut places = Vec::new();
             for (at, want) in request.wants.iter().enumerate() {
@@ -196,6 +198,7 @@ impl Model {
                     let is_it = place.0.space == space
                         && !hand.is_lost
                         && hand.node == node
+                        && !(is_anybody_unheard && is_given_up(&self.ledgers, place, hand))
                         && (hand.attachment == request.attachment
                             || is_same_owner(&hand.owner, &request.owner)
                                 && hand.attachment.interface == request.attachment.interface);
