@@ -53,8 +53,8 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
                 }
                 // One that fails keeps no other from it.
                 Err(error) => {
-                    tracing::error!(%error, %container, %interface, "a spooled release cannot be carried out, \
-                    and is dropped; the next GC tries again")
+                    tracing::error!(%error, %container, %interface, "a spooled release cannot be carried out, and is \
+                        dropped; the next GC tries again");
                 }
             }
         }

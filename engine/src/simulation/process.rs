@@ -14,7 +14,7 @@ use crate::ledger::memory::{MemoryLedger, MemoryRows};
 use crate::ledger::{StorageError, Tables};
 use crate::operations::{
     Allocate, AllocateError, Allocated, Check, CheckError, Collect, Environment, Host, Reinserted, Release,
-    ReleaseError, Released, Settled, Want,
+    ReleaseError, Released, Settled,
 };
 use crate::space::Space;
 use crate::store::local::Unit;
@@ -27,9 +27,12 @@ pub(super) enum Work {
     Add(Vec<Allocate>),
     Delete(Vec<Release>),
     Check(Vec<Check>),
-    Status(Vec<Want>),
+    #[cfg(test)]
+    Status(Vec<crate::operations::Want>),
     Collect(Collect),
-    Settle { older_than: u64 },
+    Settle {
+        older_than: u64,
+    },
     Freeze(Space, u64),
     Reinsert(Space),
     Thaw(Space),
@@ -41,6 +44,7 @@ pub(super) enum Answer {
     Added(Vec<Result<Vec<Allocated>, AllocateError>>),
     Deleted(Vec<Result<Released, ReleaseError>>),
     Checked(Vec<Result<(), CheckError>>),
+    #[cfg(test)]
     HasRoom(Vec<Result<(), AllocateError>>),
     Collected(Vec<Result<Released, ReleaseError>>),
     Settled(Settled),
@@ -231,6 +235,7 @@ async fn carry_out<S: Store, J: crate::ledger::Journal, E: Environment>(
         Work::Add(requests) => host.allocate(&requests).await.map(Answer::Added),
         Work::Delete(requests) => host.release(&requests).await.map(Answer::Deleted),
         Work::Check(requests) => host.check(&requests).await.map(Answer::Checked),
+        #[cfg(test)]
         Work::Status(wants) => host.has_room(&wants).await.map(Answer::HasRoom),
         Work::Collect(list) => host.collect(&list).await.map(Answer::Collected),
         Work::Settle { older_than } => host.settle(older_than).await.map(Answer::Settled),

@@ -328,7 +328,7 @@ fn whether_there_is_room_is_known_without_a_scan() {
     }
     let (is_ok, n_reads) = has_room(&wide);
     assert!(is_ok && n_reads <= 3, "{n_reads} reads with 1,100 held in five blocks");
-    assert_eq!(has_room(&full).0, false);
+    assert!(!has_room(&full).0);
 }
 
 /// A call that marks a full block is so slow that another settles what it left, and dies once it has marked. Whatever
