@@ -68,7 +68,7 @@ fn queue(
     let facts = host::facts_of(settings, host::Caller::Runtime);
     match spool_release(&path, &facts, &request.container_id, &request.interface, network) {
         Ok(()) => {
-            tracing::warn!(%error, container = request.container_id, "queued: the next call frees it");
+            tracing::warn!(%error, container = request.container_id, "queued: a later ADD, DEL or GC frees it");
             Ok(())
         }
         // There is nothing to free it from until somebody brings the ledger back, and the pod must not hang for that.
@@ -123,7 +123,7 @@ fn release(request: &DeleteRequest, arbiter: &Arbiter) -> Result<Found, ArbiterE
                     tracing::info!(%address, attachment = %lease.attachment, "released");
                 }
                 for address in &released.queued {
-                    tracing::warn!(%address, container = request.container_id, "queued: a later call frees it");
+                    tracing::warn!(%address, container = request.container_id, "queued: a later ADD, DEL or GC frees it");
                 }
                 for attachment in &released.ambiguous {
                     tracing::warn!(%attachment, "not released: the call names no network, or one that is not known, and \
