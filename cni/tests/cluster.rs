@@ -293,7 +293,7 @@ fn an_add_in_the_second_block_costs_no_more_than_one_in_the_first() {
     let Some(control_plane) = shared(test) else { return };
     let network = "second-block";
     let node = Node::new(control_plane, "one", network);
-    let config = node.config(json!({ "range": "10.26.0.0/23", "deadline": 120 }));
+    let config = node.range("10.26.0.0/23");
     for batch in 0..5 {
         let calls = (0..51).map(|at| node.call("ADD", &format!("c{batch}-{at}")).stdin(&config));
         for answer in at_once(calls) {
@@ -411,7 +411,7 @@ fn a_range_is_filled_exactly_by_many_processes_of_many_nodes() {
     let Some(control_plane) = shared("a_range_is_filled_exactly_by_many_processes_of_many_nodes") else { return };
     let network = "exact";
     let nodes: Vec<Node> = (0..8).map(|number| Node::new(control_plane, &format!("n{number}"), network)).collect();
-    let config = |node: &Node| node.config(json!({ "range": "10.11.0.0/24", "deadline": 120 }));
+    let config = |node: &Node| node.range("10.11.0.0/24");
     let mut given = BTreeSet::new();
     for round in [0..100, 100..200, 200..254] {
         let calls = round.clone().map(|number: usize| {
