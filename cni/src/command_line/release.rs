@@ -49,7 +49,8 @@ pub(super) fn release(typed: &Release, settings: &Settings, output: &Output) -> 
         match answer {
             Ok(released) => {
                 freed.extend(released.freed);
-                let later = |address: &Address| format!("{address} is queued: a later ADD, DEL or GC of this host frees it");
+                let later =
+                    |address: &Address| format!("{address} is queued: a later ADD, DEL or GC of this host frees it");
                 failures.extend(released.queued.iter().map(later));
             }
             Err(error) => failures.push(error.to_string()),
