@@ -84,8 +84,8 @@ pub(super) struct Process {
     pub(super) node: usize,
     pub(super) attachments: Vec<Attachment>,
     pub(super) wakes: Rc<Cell<u64>>,
-    /// How many addresses a CHECK asks for.
-    pub(super) n_addresses: usize,
+    /// How many addresses a CHECK asks for. It occupies no sandbox: other calls for it may be under way.
+    pub(super) checks: Option<usize>,
     /// The runtime has gone on without it.
     pub(super) is_abandoned: bool,
     future: Pin<Box<dyn Future<Output = Answer>>>,
@@ -159,7 +159,7 @@ impl Process {
             yield_once().await;
             answer
         };
-        Self { id, node, attachments, wakes, n_addresses: 0, is_abandoned: false, future: Box::pin(future) }
+        Self { id, node, attachments, wakes, checks: None, is_abandoned: false, future: Box::pin(future) }
     }
 
     /// A call against the ledger of this host. With `dies`, the process is killed before the commit.
@@ -178,7 +178,7 @@ impl Process {
             yield_once().await;
             answer.unwrap_or_else(Answer::Broken)
         };
-        Self { id, node, attachments, wakes, n_addresses: 0, is_abandoned: false, future: Box::pin(future) }
+        Self { id, node, attachments, wakes, checks: None, is_abandoned: false, future: Box::pin(future) }
     }
 
     /// Goes on until the next wait.

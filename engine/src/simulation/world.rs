@@ -348,9 +348,9 @@ impl World {
         };
         let is_repair = matches!(work, Work::Reinsert(_) | Work::Thaw(_) | Work::Freeze(..));
         self.model.begin(id, at, requests, is_repair)?;
-        let n_addresses = match &work {
-            Work::Check(checks) => checks.iter().map(|check| check.addresses.len()).sum(),
-            _ => 0,
+        let checks = match &work {
+            Work::Check(checks) => Some(checks.iter().map(|check| check.addresses.len()).sum()),
+            _ => None,
         };
         let deadline = self.clock.now() + 500 + self.random.below(20_000);
         let Some(node) = self.nodes.get(at) else { return Ok(()) };
@@ -369,7 +369,7 @@ impl World {
             let client = Client::new(&self.store, id, at);
             Process::in_cluster((id, at), work, attachments, seat, client, environment)
         };
-        process.n_addresses = n_addresses;
+        process.checks = checks;
         self.processes.push(process);
         Ok(())
     }
@@ -404,16 +404,17 @@ impl World {
                 }
             }
             Answer::Checked(answers) => {
+                let n_addresses = process.checks.unwrap_or_default();
                 for (attachment, answer) in process.attachments.iter().zip(answers) {
                     let is_unread = matches!(answer, Err(crate::operations::CheckError::Store(_)));
                     if !self.is_muddled(at, attachment) {
-                        self.model.checked(process.id, attachment, process.n_addresses, answer.is_ok() || is_unread)?;
+                        self.model.checked(process.id, attachment, n_addresses, answer.is_ok() || is_unread)?;
                     }
                 }
             }
             _ => {}
         }
-        if !matches!(answer, Answer::Added(_) | Answer::Deleted(_) | Answer::Broken(_)) || process.n_addresses > 0 {
+        if !matches!(answer, Answer::Added(_) | Answer::Deleted(_) | Answer::Broken(_)) || process.checks.is_some() {
             return Ok(());
         }
         let Some(node) = self.nodes.get_mut(at) else { return Ok(()) };
@@ -492,9 +493,13 @@ impl World {
     fn abandon(&mut self, at: usize) {
         let Some(process) = self.processes.get_mut(at) else { return };
         process.is_abandoned = true;
-        let (id, node, attachments) = (process.id, process.node, process.attachments.clone());
+        let (id, node, is_check) = (process.id, process.node, process.checks.is_some());
+        let attachments = process.attachments.clone();
         self.model.abandon(id);
         self.say(|| format!("nobody waits for process {id} on node{node} any more"));
+        if is_check {
+            return;
+        }
         if let Some(node) = self.nodes.get_mut(node) {
             for sandbox in node.runtime.those(&attachments) {
                 sandbox.is_busy = false;
@@ -505,7 +510,7 @@ impl World {
 
     fn leave_sandboxes(&mut self, process: &Process, is_over: bool) {
         let Some(node) = self.nodes.get_mut(process.node) else { return };
-        if process.is_abandoned || process.n_addresses > 0 {
+        if process.is_abandoned || process.checks.is_some() {
             return;
         }
         for sandbox in node.runtime.those(&process.attachments) {
