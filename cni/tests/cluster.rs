@@ -828,7 +828,11 @@ fn rights_that_were_taken_away_are_named_and_work_again_when_they_are_back() {
     grant(&["get", "list", "create"], "PUT", false);
     let started = Instant::now();
     fails(&node.add("c1", &config), 5, &["403 Forbidden", "cannot update resource", "deploy/kubernetes/rbac.yaml"]);
-    node.del("other", &config).ok();
+    let queued = node.del("other", &config);
+    let says_why =
+        |line: &str| line.contains("queued: a later ADD, DEL or GC frees it") && line.contains("403 Forbidden");
+    assert!(queued.stderr.lines().any(says_why), "{}", queued.stderr);
+    queued.ok();
     assert!(started.elapsed() < Duration::from_secs(9), "after {:?}", started.elapsed());
     assert_held(control_plane, network, &[("10.20.0.1", "other")]);
     grant(&["create"], "GET", false);

@@ -228,6 +228,55 @@ fn the_usual_environment_leads_to_a_cluster_where_there_is_no_ledger() {
     contains_all(&said(&person.in_environment(&["show", "leases"]), 1), &["ledger.redb", "gone"]);
 }
 
+/// Somebody who may look but not change is told so, in place of a release that is silently put off.
+#[test]
+fn a_release_without_the_right_to_update_says_what_the_server_said() {
+    let Some(control_plane) = alone("a_release_without_the_right_to_update_says_what_the_server_said") else { return };
+    let person = Person::new(&control_plane);
+    let one = Node::new(&control_plane, "one", "pods");
+    one.add("web", &one.range("10.68.0.0/24")).ok();
+
+    let (namespace, name) = ("kube-system", "reader");
+    control_plane.ensure_service_account(namespace, name);
+    let subjects = json!([{ "kind": "ServiceAccount", "namespace": namespace, "name": name }]);
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    let bind = |collection: &str, kind: &str, role: &str| {
+        let role = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role });
+        let binding = json!({ "metadata": { "name": name }, "subjects": subjects, "roleRef": role });
+        control_plane.create(&format!("{rbac}/{collection}"), &binding);
+    };
+    let rules = json!([{
+        "apiGroups": ["ipam.whereabouts.dev"], "resources": ["ipspaces", "ipblocks"], "verbs": ["get", "list"],
+    }]);
+    let role = json!({ "metadata": { "name": name }, "rules": rules });
+    control_plane.create(&format!("{rbac}/namespaces/{namespace}/roles"), &role);
+    bind(&format!("namespaces/{namespace}/rolebindings"), "Role", name);
+    bind("clusterrolebindings", "ClusterRole", "whereabouts-identity");
+    let token = control_plane.service_account_token(namespace, name);
+    let kubeconfig = control_plane.kubeconfig(name, &token, namespace, &control_plane.url());
+    let as_reader = |arguments: &[&str]| {
+        let mut command = person.program();
+        command.arg("--kubeconfig").arg(&kubeconfig).args(arguments).output().unwrap()
+    };
+    cluster::wait_until("the role is in effect", || as_reader(&["show", "leases"]).status.success());
+
+    let ledger = person.home.path().join("kubernetes.redb");
+    let words = [
+        "10.68.0.1 is still held",
+        "403 Forbidden",
+        "cannot update resource",
+        "deploy/kubernetes/rbac.yaml",
+        "queued in",
+        ledger.to_str().unwrap(),
+        "ADD, DEL or GC on this host",
+    ];
+    contains_all(&said(&as_reader(&["release", "10.68.0.1"]), 1), &words);
+    contains_all(&said(&as_reader(&["release", "10.68.0.1", "--json"]), 1), &words);
+    assert_eq!(cluster::held(&control_plane, "pods")["10.68.0.1"], "web");
+    contains_all(&said(&person.on_cluster(&["release", "10.68.0.1"]), 0), &["10.68.0.1 was held by", "web/eth0"]);
+    assert!(cluster::held(&control_plane, "pods").is_empty());
+}
+
 #[test]
 fn what_is_wrong_with_a_cluster_is_told_and_the_rest_is_shown() {
     let Some(control_plane) = alone("what_is_wrong_with_a_cluster_is_told_and_the_rest_is_shown") else { return };

@@ -120,8 +120,8 @@ pub(crate) fn log_carried_out(answer: &Result<Released, ReleaseError>) {
             for (address, lease) in &released.freed {
                 tracing::info!(%address, attachment = %lease.attachment, "released, as an earlier call had queued");
             }
-            for address in &released.queued {
-                tracing::info!(%address, "queued, as an earlier call had queued");
+            for (address, reason) in &released.queued {
+                tracing::info!(%address, reason, "queued, as an earlier call had queued");
             }
             for attachment in &released.ambiguous {
                 tracing::warn!(%attachment, "a queued release names no network, and several hold addresses");

@@ -49,9 +49,14 @@ pub(super) fn release(typed: &Release, settings: &Settings, output: &Output) -> 
         match answer {
             Ok(released) => {
                 freed.extend(released.freed);
-                let later =
-                    |address: &Address| format!("{address} is queued: a later ADD, DEL or GC of this host frees it");
-                failures.extend(released.queued.iter().map(later));
+                failures.extend(released.queued.iter().map(|(address, reason)| {
+                    let ledger = settings.cluster_ledger();
+                    format!(
+                        "{address} is still held: {reason}; its release is queued in {}: a later ADD, DEL or GC on this \
+                         host carries it out, or do this again",
+                        ledger.display()
+                    )
+                }));
             }
             Err(error) => failures.push(error.to_string()),
         }

@@ -132,7 +132,7 @@ impl Settings {
     }
 
     fn member(&self, kubeconfig: &Path) -> Result<KubernetesHost, ArbiterError> {
-        let mut options = OpenOptions::new(kubernetes_ledger_path(&self.data_dir));
+        let mut options = OpenOptions::new(self.cluster_ledger());
         (options.create, options.wait) = (Create::IfMissing, PATIENCE);
         let mut facts = facts(Caller::Person);
         if let Some(node) = &self.node {
@@ -149,9 +149,14 @@ impl Settings {
             None => self.usual_cluster()?,
         };
         known.ok_or_else(|| {
-            let path = kubernetes_ledger_path(&self.data_dir);
+            let path = self.cluster_ledger();
             Failure::usage(format_args!("{} knows no cluster; name its kubeconfig with --kubeconfig", path.display()))
         })
+    }
+
+    /// What this host keeps of its cluster.
+    pub(super) fn cluster_ledger(&self) -> PathBuf {
+        kubernetes_ledger_path(&self.data_dir)
     }
 
     fn usual_cluster(&self) -> Result<Option<PathBuf>, Failure> {
@@ -163,8 +168,7 @@ impl Settings {
 
     /// The kubeconfig that the plugin on this host worked with last.
     fn cluster_of_plugin(&self) -> Result<Option<PathBuf>, Failure> {
-        let path = kubernetes_ledger_path(&self.data_dir);
-        Ok(if path.exists() { self.member(Path::new(""))?.known_kubeconfig()? } else { None })
+        Ok(if self.cluster_ledger().exists() { self.member(Path::new(""))?.known_kubeconfig()? } else { None })
     }
 
     /// A host of a cluster that holds nothing itself, with a ledger of its own in a folder: with the kubeconfig that was

@@ -122,8 +122,9 @@ fn release(request: &DeleteRequest, arbiter: &Arbiter) -> Result<Found, ArbiterE
                 for (address, lease) in &released.freed {
                     tracing::info!(%address, attachment = %lease.attachment, "released");
                 }
-                for address in &released.queued {
-                    tracing::warn!(%address, container = request.container_id, "queued: a later ADD, DEL or GC frees it");
+                for (address, reason) in &released.queued {
+                    let container = &request.container_id;
+                    tracing::warn!(%address, container, reason, "queued: a later ADD, DEL or GC frees it");
                 }
                 for attachment in &released.ambiguous {
                     tracing::warn!(%attachment, "not released: the call names no network, or one that is not known, and \

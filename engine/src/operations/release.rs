@@ -44,9 +44,9 @@ pub enum Release {
 pub struct Released {
     /// The addresses that are free now, and who held them.
     pub freed: Vec<(Address, Lease)>,
-    /// The addresses that are durably queued on this host, because the store does not answer or the space is frozen;
-    /// a later call frees them.
-    pub queued: Vec<Address>,
+    /// The addresses that are durably queued on this host, and why: the store does not answer or refuses, or the space is
+    /// frozen. A later call frees them.
+    pub queued: Vec<(Address, String)>,
     /// Attachments of the same container and interface in other networks, of which none could be meant for certain.
     pub ambiguous: Vec<Attachment>,
 }
@@ -210,7 +210,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                     answer.freed.push((held.address(), lease.clone()));
                     part.freed.push((place.0, place.1, lease));
                 } else if let Some(reason) = freed.open.get(&held.block) {
-                    answer.queued.push(held.address());
+                    answer.queued.push((held.address(), reason.clone()));
                     part.open.insert(held.block.clone(), reason.clone());
                 }
                 if freed.unsure_marks.contains(&held.block) && !part.unsure_marks.contains(&held.block) {
@@ -224,10 +224,11 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             answers.push(match kept {
                 Some(reason) => {
                     let mut kept = leaving.held;
-                    kept.retain(|held| answer.queued.contains(&held.address()));
+                    let addresses: Vec<Address> = answer.queued.into_iter().map(|(address, _)| address).collect();
+                    kept.retain(|held| addresses.contains(&held.address()));
                     let intent = Intent { purpose: Purpose::Release(kept), ..leaving.intent };
                     self.journal.record(|tables| tables.set_intent(leaving.operation, &intent))?;
-                    Err(ReleaseError::Kept { addresses: answer.queued, reason })
+                    Err(ReleaseError::Kept { addresses, reason })
                 }
                 None => Ok(answer),
             });

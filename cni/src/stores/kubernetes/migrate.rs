@@ -225,8 +225,8 @@ impl KubernetesHost {
             let released = host.release(&[Release::Address { space, address, operation }]).await;
             for answer in released.map_err(ArbiterError::from)? {
                 let released = answer.map_err(|error| MigrateError::Refused(error.to_string()))?;
-                if !released.queued.is_empty() {
-                    let reason = format!("{address} could not be freed now; run this again");
+                if let Some((_, reason)) = released.queued.first() {
+                    let reason = format!("{address} could not be freed now; run this again: {reason}");
                     return Err(MigrateError::Refused(reason));
                 }
             }
