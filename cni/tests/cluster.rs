@@ -230,6 +230,26 @@ fn del_without_a_configuration_goes_by_the_kubeconfig_of_the_last_add() {
     assert_held(control_plane, network, &[("10.26.0.2", "c2")]);
 }
 
+/// Neither the call nor this host knows any more that there is a cluster, but that there was one is still to be seen.
+#[test]
+fn del_without_a_configuration_where_the_ledger_is_lost_is_carried_out_by_the_next_add() {
+    let test = "del_without_a_configuration_where_the_ledger_is_lost_is_carried_out_by_the_next_add";
+    let Some(control_plane) = shared(test) else { return };
+    let (network, range) = ("lost-and-unnamed", "10.49.0.0/24");
+    let node = Node::new(control_plane, "one", network);
+    node.add("c1", &node.range(range)).ok();
+    node.add("c2", &node.range(range)).ok();
+    std::fs::remove_file(node.simulated.data_dir.join("kubernetes.redb")).unwrap();
+    let gone = node.call("DEL", "c1").stdin_bytes("").run();
+    assert!(gone.stderr.contains("queued: a later ADD, DEL or GC frees it"), "{}", gone.stderr);
+    gone.ok();
+    assert_held(control_plane, network, &[("10.49.0.1", "c1"), ("10.49.0.2", "c2")]);
+    node.add("c3", &node.range(range)).ok();
+    let mut containers: Vec<String> = held(control_plane, network).into_values().collect();
+    containers.sort();
+    assert_eq!(containers, ["c2", "c3"]);
+}
+
 #[test]
 fn del_finds_what_was_added_before_the_datastore_was_changed() {
     let Some(control_plane) = shared("del_finds_what_was_added_before_the_datastore_was_changed") else { return };

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use whereabouts_engine::{
-    Address, Allocate, AllocateError, Allocated, Attachment, Check, CheckError, Collect, Create, Lease, Ledger,
-    LedgerError, LedgerFileError, OpenOptions, ReadError, Release, ReleaseError, Released, StorageError, SurveyError,
-    Want,
+    Access, Address, Allocate, AllocateError, Allocated, Attachment, Check, CheckError, Collect, Create, Lease, Ledger,
+    LedgerError, LedgerFile, LedgerFileError, OpenOptions, ReadError, Release, ReleaseError, Released, StorageError,
+    SurveyError, Want,
 };
 
 use self::kubernetes::KubernetesHost;
@@ -152,9 +152,16 @@ impl Arbiter {
         if matches!(datastore, Datastore::Kubernetes { .. }) {
             return Ok(Some(Datastore::Local));
         }
-        // The configuration may name none because the runtime has lost it: the ledger knows its cluster.
-        if !kubernetes_ledger_path(&settings.data_dir).exists() {
-            return Ok(None);
+        // The configuration may name none because the runtime has lost it: the ledger knows its cluster. Where that is
+        // lost, too, there was one, and what is to be freed there must wait until a call names it.
+        let path = kubernetes_ledger_path(&settings.data_dir);
+        if !path.exists() {
+            let mut options = OpenOptions::new(path);
+            (options.create, options.access, options.wait) = (Create::Never, Access::Read, Duration::ZERO);
+            return match LedgerFile::open(&options) {
+                Err(error @ LedgerFileError::Lost { .. }) => Err(LedgerError::File(error).into()),
+                _ => Ok(None),
+            };
         }
         let host = Self::open_kubernetes(settings, Path::new(""), Purpose::Free)?;
         Ok(host.known_kubeconfig()?.map(|path| Datastore::Kubernetes { kubeconfig: path.display().to_string() }))
