@@ -307,6 +307,38 @@ fn what_is_queued_after_a_caller_has_died_frees_what_it_was_given() {
     other.join().unwrap();
 }
 
+/// Who carries out what was spooled waits for the store, and the runtime adds one of those containers again meanwhile.
+#[test]
+fn a_container_that_is_added_again_while_spooled_releases_are_carried_out_keeps_its_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.redb");
+    let store = Staged::new(&path);
+    let add = |container: &str| {
+        let ledger = ledger(&path, LONG);
+        to_its_end(ledger.on(&store, &store).allocate(&[request(container)])).unwrap().remove(0).unwrap();
+    };
+    add("leaves");
+    add("returns");
+    thread::sleep(Duration::from_millis(2));
+    for container in ["leaves", "returns"] {
+        spool_release(&path, &HostFacts::read(), container, "eth0", None).unwrap();
+    }
+    thread::sleep(Duration::from_millis(2));
+    let (memory, same_path) = (Rc::clone(&store.memory), path.clone());
+    store.before_read.set(Some(Box::new(move || {
+        let (client, ledger) = (Client::new(&memory, 1, 0), ledger(&same_path, LONG));
+        let added = to_its_end(ledger.on(&client, &HostEnvironment).allocate(&[request("returns")]));
+        added.unwrap().remove(0).unwrap();
+    })));
+    let holders =
+        || -> Vec<String> { store.block().iter().map(|(_, lease)| lease.attachment.container.to_string()).collect() };
+    for _ in 0..2 {
+        let ledger = ledger(&path, LONG);
+        to_its_end(ledger.on(&store, &store).carry_out_spooled()).unwrap();
+        assert_eq!(holders(), ["returns"]);
+    }
+}
+
 /// This moment, as many milliseconds later.
 struct Later(u64);
 

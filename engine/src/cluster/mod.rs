@@ -30,7 +30,7 @@ use crate::ledger::redb_rows::SnapshotRows;
 use crate::ledger::{Create, FileJournal, FileSystem, Journal, OpenOptions, StorageError, Tables};
 use crate::operations::{
     AdoptError, Adopted, Allocate, AllocateError, Allocated, Check, CheckError, Collect, Environment, Host, Reinserted,
-    Release, ReleaseError, Released, Settled, Want,
+    Release, ReleaseError, Released, Settled,
 };
 use crate::space::Space;
 use crate::store::{ReadError, Store};
@@ -301,14 +301,6 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
     /// [`StorageError`] when the ledger cannot be used.
     pub async fn collect(&self, list: &Collect) -> Result<Vec<Result<Released, ReleaseError>>, StorageError> {
         self.host().collect(list).await
-    }
-
-    /// Says for each want whether an allocation would find an address now, without taking it.
-    ///
-    /// # Errors
-    /// [`StorageError`] when the ledger cannot be used.
-    pub async fn has_room(&self, wants: &[Want]) -> Result<Vec<Result<(), AllocateError>>, StorageError> {
-        self.host().has_room(wants).await
     }
 
     /// Carries out what earlier calls on this host have left: releases that were queued while the store was away, and

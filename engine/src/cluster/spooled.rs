@@ -30,26 +30,47 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
         };
         let path = &journal.options().path;
         let spooled = waiting_releases(path);
-        // Before anything is learned: what a new ledger learns of an attachment would look as if it was added just now.
-        let mut due = Vec::new();
-        let mut is_all_known = true;
+        let (mut known, mut unknown) = (Vec::new(), Vec::new());
         for release in &spooled {
-            let (container, interface) = (&release.container, &release.interface);
-            let rows = journal.look(|tables| tables.attachments_of(container, interface))?;
-            is_all_known &= self.ledger.knows(container, interface)?;
-            due.extend(release.due(&rows).map(|due| (release, due)));
+            let is_known = self.ledger.knows(&release.container, &release.interface)?;
+            if is_known { known.push(release) } else { unknown.push(release) }
         }
-        // A ledger that was lost meanwhile does not know what is to be freed, and would free nothing.
-        if !is_all_known && let Err(error) = self.rebuild_if_behind().await? {
-            tracing::warn!(%error, "spooled releases must wait");
-            return Ok(());
+        let mut is_done = self.carry_out_those(&known).await?;
+        if !unknown.is_empty() {
+            // A ledger that was lost meanwhile does not know what is to be freed, and would free nothing.
+            if let Err(error) = self.rebuild_if_behind().await? {
+                tracing::warn!(%error, "spooled releases must wait");
+                return Ok(());
+            }
+            is_done &= self.carry_out_those(&unknown).await?;
         }
-        for (SpooledRelease { container, interface, .. }, release) in due {
-            match self.release(&[release]).await {
-                Ok(answers) => answers.iter().for_each(log_carried_out),
+        // Whoever needs the spool may have the ledger, or wait for it.
+        journal.let_go();
+        if is_done {
+            clear_spool(path, &spooled);
+        }
+        Ok(())
+    }
+
+    /// Carries out those releases that are still due; says whether none must wait.
+    async fn carry_out_those(&self, spooled: &[&SpooledRelease]) -> Result<bool, StorageError> {
+        let mut is_done = true;
+        for release in spooled {
+            let SpooledRelease { container, interface, .. } = release;
+            let rows = self.ledger.journal.look(|tables| tables.attachments_of(container, interface))?;
+            let Some(due) = release.due(&rows) else { continue };
+            // Other calls go on meanwhile, and one of them may add the same container again.
+            let (host, due) = (self.host(), [due]);
+            let released = host.release_unless(&due, |tables| {
+                let rows_by_now = tables.attachments_of(container, interface)?;
+                Ok(rows_by_now != rows)
+            });
+            match released.await {
+                Ok(Some(answers)) => answers.iter().for_each(log_carried_out),
+                Ok(None) => is_done = false,
                 Err(error @ StorageError::File { .. }) => {
                     tracing::warn!(%error, "spooled releases must wait");
-                    return Ok(());
+                    return Ok(false);
                 }
                 // One that fails keeps no other from it.
                 Err(error) => {
@@ -58,9 +79,6 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
                 }
             }
         }
-        // Whoever needs the spool may have the ledger, or wait for it.
-        journal.let_go();
-        clear_spool(path, &spooled);
-        Ok(())
+        Ok(is_done)
     }
 }

@@ -83,7 +83,7 @@ pub enum AllocateError {
     #[error(
         "address {address} is not given away: by the ledger of this node it is held by {held_by}, and the store has lost \
          that; if it was put back to an older state, run `whereabouts repair --restored` on every node, and if not, \
-         release the address on this node"
+         delete that container: its DEL, or the next GC, forgets it"
     )]
     Lost {
         /// The address.

@@ -44,7 +44,7 @@ impl Proven {
         let held = self.0.get(id).into_iter().flatten();
         let leases = held.filter_map(|held| Some((held.offset, held.lease.as_ref()?)));
         // Of what was on no node that a migration could learn, every node has a row, and none knows whether it is true.
-        leases.filter(move |(_, lease)| !lease.node.is_empty() && lease.attachment != *asking)
+        leases.filter(move |(_, lease)| !lease.node.is_empty() && !lease.attachment.is_meant_by(asking))
     }
 }
 

@@ -88,6 +88,15 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
     /// # Errors
     /// [`StorageError`] when the ledger cannot be used; then nothing was freed or queued.
     pub async fn release(&self, requests: &[Release]) -> Result<Vec<Answer>, StorageError> {
+        Ok(self.release_unless(requests, |_| Ok(false)).await?.unwrap_or_default())
+    }
+
+    /// The same, unless something is so in the very transaction in which the release begins: then nothing is done.
+    pub(crate) async fn release_unless(
+        &self,
+        requests: &[Release],
+        is_off: impl for<'t> FnOnce(&Tables<J::Rows<'t>>) -> Result<bool, StorageError>,
+    ) -> Result<Option<Vec<Answer>>, StorageError> {
         if self.needs_intents() {
             // An ADD that died has written down its intent, and perhaps nothing else.
             let attachments = self.journal.look(|tables| {
@@ -108,6 +117,9 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         }
         // Rows go and intents come in one transaction: from here on the release is on its way, whatever happens.
         let leaving = self.journal.record(|tables| {
+            if is_off(tables)? {
+                return Ok(None);
+            }
             let mut leaving = Vec::with_capacity(found.len());
             for found in found {
                 leaving.push(match found {
@@ -121,9 +133,12 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
                     Err(error) => Err(error.into()),
                 });
             }
-            Ok(leaving)
+            Ok(Some(leaving))
         })?;
-        self.carry_out(leaving).await
+        match leaving {
+            Some(leaving) => self.carry_out(leaving).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// What an operator's address stands for. What an attachment holds is looked up when it is queued.
