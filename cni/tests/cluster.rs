@@ -240,6 +240,10 @@ fn del_without_a_configuration_where_the_ledger_is_lost_is_carried_out_by_the_ne
     node.add("c1", &node.range(range)).ok();
     node.add("c2", &node.range(range)).ok();
     std::fs::remove_file(node.simulated.data_dir.join("kubernetes.redb")).unwrap();
+    // Whoever says that addresses are local does not mean a cluster that this host has left.
+    let local = node.del("c1", &node.plugin.range(range));
+    assert!(!local.stderr.contains("queued"), "{}", local.stderr);
+    local.ok();
     let gone = node.call("DEL", "c1").stdin_bytes("").run();
     assert!(gone.stderr.contains("queued: a later ADD, DEL or GC frees it"), "{}", gone.stderr);
     gone.ok();

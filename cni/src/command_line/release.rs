@@ -52,8 +52,8 @@ pub(super) fn release(typed: &Release, settings: &Settings, output: &Output) -> 
                 failures.extend(released.queued.iter().map(|(address, reason)| {
                     let ledger = settings.cluster_ledger();
                     format!(
-                        "{address} is still held: {reason}; its release is queued in {}: a later ADD, DEL or GC on this \
-                         host carries it out, or do this again",
+                        "{address} is still held: {reason}; do this again, or leave it to the plugin: the release is \
+                         queued in {}, and where that is the plugin's, a later ADD, DEL or GC on this host carries it out",
                         ledger.display()
                     )
                 }));

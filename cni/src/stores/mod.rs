@@ -83,6 +83,12 @@ impl ArbiterError {
             )
         )
     }
+
+    /// Whether there was a ledger, and it is gone.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Ledger(LedgerError::File(LedgerFileError::Lost { .. })))
+    }
 }
 
 impl From<StorageError> for ArbiterError {

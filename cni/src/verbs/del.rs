@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use whereabouts_engine::{LedgerError, LedgerFileError, Release, Released, spool_release};
+use whereabouts_engine::{Release, Released, spool_release};
 
 use super::errors::{arbiter_error, release_error};
 use crate::cni::{CniError, DeleteRequest};
@@ -72,7 +72,7 @@ fn queue(
             Ok(())
         }
         // There is nothing to free it from until somebody brings the ledger back, and the pod must not hang for that.
-        Err(spool) if matches!(error, ArbiterError::Ledger(LedgerError::File(LedgerFileError::Lost { .. }))) => {
+        Err(spool) if error.is_lost() => {
             tracing::error!(%error, %spool, container = request.container_id, "neither released nor queued");
             Ok(())
         }
@@ -93,6 +93,8 @@ fn free_elsewhere(
     let former = match Arbiter::former_datastore(settings, datastore) {
         Ok(Some(former)) => former,
         Ok(None) => return Ok(()),
+        // The configuration says where its addresses are. That of a cluster that this host has left may be gone.
+        Err(error) if error.is_lost() && request.network.is_some() => return Ok(()),
         Err(error) => return Err(Box::new((error, Datastore::Kubernetes { kubeconfig: String::new() }))),
     };
     let released = Arbiter::open(settings, &former, Purpose::Free).and_then(|arbiter| match &arbiter {
