@@ -21,13 +21,7 @@ const BELIEF: u64 = 60 * 1000;
 
 /// What the ledger knows a range by.
 fn place(want: &Want) -> (Space, Range) {
-    let ends = want.view.first().zip(want.view.last()).and_then(|(first, last)| Range::new(first, last));
-    (want.space(), ends.unwrap_or_else(|| Range::from(want.pool.cidr())))
-}
-
-/// What an allocation says of a range that is full.
-fn range_full(want: &Want) -> AllocateError {
-    AllocateError::RangeFull { pool: want.pool.clone(), range: place(want).1, held: want.view.count() }
+    (want.space(), want.range())
 }
 
 // === impl ClusterLedger ===
@@ -54,7 +48,7 @@ impl ClusterLedger {
                         let is_recent = now.checked_sub(row.found).is_some_and(|age| age < BELIEF);
                         row.boot == self.facts.boot && is_recent && row.held == want.view.count()
                     });
-                answers.push(if is_full { Err(range_full(want)) } else { Ok(()) });
+                answers.push(if is_full { Err(want.full()) } else { Ok(()) });
             }
             Ok(answers)
         })
@@ -86,7 +80,7 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
                     open.extend(wants.iter().zip(allocated).filter(is_new).map(|(want, _)| place(want)));
                 }
                 Err(error) => {
-                    let found = wants.iter().filter(|want| range_full(want) == *error);
+                    let found = wants.iter().filter(|want| want.full() == *error);
                     full.extend(found.map(|want| (place(want), want.view.count())));
                 }
             }

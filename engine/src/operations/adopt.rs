@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::Host;
 use super::environment::Environment;
-use super::frozen;
+use super::error::cure;
 use crate::address::Address;
 use crate::block::{Block, Fullness};
 use crate::index::Index;
@@ -53,7 +53,7 @@ pub enum AdoptError {
     )]
     Held(Vec<AdoptConflict>),
     /// The space is frozen.
-    #[error("{space} is frozen: {reason}; first of all, {}", frozen::cure(reason))]
+    #[error("{space} is frozen: {reason}; first of all, {}", cure(reason))]
     Frozen {
         /// The space.
         space: Space,

@@ -1,8 +1,9 @@
 //! Check: whether an attachment still holds the addresses that it was given.
 
 use super::Host;
-use super::allocate::{AllocateError, Want, Ways};
+use super::allocate::{Want, Ways};
 use super::environment::Environment;
+use super::error::AllocateError;
 use super::working::Working;
 use crate::address::Address;
 use crate::lease::{Attachment, Lease, LeaseState};

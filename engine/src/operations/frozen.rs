@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Host;
-use super::allocate::AllocateError;
 use super::environment::{Backoff, Environment};
+use super::error::AllocateError;
 use super::proven::Proven;
 use crate::address::Address;
 use crate::block::Block;
-use crate::index::{HANDED_OVER, Index};
+use crate::index::Index;
 use crate::intent::{HeldAddress, Purpose};
 use crate::lease::{Attachment, Lease, OperationId};
 use crate::ledger::{Journal, StorageError};
@@ -57,10 +57,8 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
         let operation = self.new_operation();
         let purpose = Purpose::Freeze { space: space.clone(), epoch, reason: reason.clone() };
         let intent = self.intent(&Attachment::named(""), purpose);
-        if self.needs_intents() {
-            self.journal.record(|tables| tables.set_intent(operation, &intent))?;
-        }
-        if self.carry_out_freeze(space, epoch, &reason).await && self.needs_intents() {
+        self.journal.record(|tables| tables.set_intent(operation, &intent))?;
+        if self.carry_out_freeze(space, epoch, &reason).await {
             self.close(&[operation])?;
         }
         Err(AllocateError::Frozen { space: space.clone(), reason })
@@ -288,13 +286,5 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             Outcome::Rejected { reason } => Err(ReadError::Rejected { reason }),
             Outcome::Unknown { reason } => Err(ReadError::Unavailable { reason }),
         }
-    }
-}
-
-/// What to do about a space that is frozen for this reason.
-pub(super) fn cure(reason: &str) -> &'static str {
-    match reason {
-        HANDED_OVER => "call that program in place of this one",
-        _ => "run `whereabouts repair`",
     }
 }

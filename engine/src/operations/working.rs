@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Host;
-use super::allocate::AllocateError;
 use super::environment::{Backoff, Environment};
+use super::error::AllocateError;
 use super::proven::{Proven, skip_damaged};
 use crate::block::{Block, Fullness};
 use crate::index::Index;
