@@ -40,6 +40,29 @@ fn lowest_free(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// A configured range becomes a view: once per call, with as many excludes as somebody may have typed.
+fn view(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("view");
+    for n_excludes in [0_u64, 10, 1000] {
+        let mut spec = ViewSpec::new("fd00::/64".parse().unwrap());
+        for number in 0..n_excludes {
+            spec.excludes.push(format!("fd00::{number:x}:0:0/120").parse().unwrap());
+        }
+        group.bench_function(BenchmarkId::new("made", n_excludes), |bencher| {
+            bencher.iter(|| View::new(black_box(&spec)))
+        });
+        let view = View::new(&spec).unwrap();
+        group.bench_function(BenchmarkId::new("counted", n_excludes), |bencher| {
+            bencher.iter(|| black_box(&view).count())
+        });
+        let last = view.last().unwrap();
+        group.bench_function(BenchmarkId::new("contains", n_excludes), |bencher| {
+            bencher.iter(|| black_box(&view).contains(black_box(last)));
+        });
+    }
+    group.finish();
+}
+
 /// What a release changes: a block, and the mark of the index.
 fn release(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("release");
@@ -84,5 +107,5 @@ fn records(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, lowest_free, release, records);
+criterion_group!(benches, view, lowest_free, release, records);
 criterion_main!(benches);
