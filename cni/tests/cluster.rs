@@ -254,6 +254,33 @@ fn del_without_a_configuration_where_the_ledger_is_lost_is_carried_out_by_the_ne
     assert_eq!(containers, ["c2", "c3"]);
 }
 
+/// A runtime asks for the status before anything else, and that begins the ledger anew.
+#[test]
+fn del_without_a_configuration_finds_what_a_ledger_that_was_begun_anew_does_not_know() {
+    let test = "del_without_a_configuration_finds_what_a_ledger_that_was_begun_anew_does_not_know";
+    let Some(control_plane) = shared(test) else { return };
+    let (network, range) = ("begun-anew", "10.50.0.0/24");
+    let node = Node::new(control_plane, "one", network);
+    for container in ["c1", "c2", "c3"] {
+        node.add(container, &node.range(range)).ok();
+    }
+    let lose_ledger = || std::fs::remove_file(node.simulated.data_dir.join("kubernetes.redb")).unwrap();
+    let containers = || -> BTreeSet<String> { held(control_plane, network).into_values().collect() };
+
+    lose_ledger();
+    node.status(&node.range(range)).ok();
+    let gone = node.call("DEL", "c1").stdin_bytes("").run();
+    assert!(gone.stderr.contains("queued: a later ADD, DEL or GC frees it"), "{}", gone.stderr);
+    gone.ok();
+    node.add("c4", &node.range(range)).ok();
+    assert_eq!(containers(), ["c2", "c3", "c4"].map(str::to_owned).into());
+
+    lose_ledger();
+    node.add("c5", &node.range(range)).ok();
+    node.call("DEL", "c2").stdin_bytes("").run().ok();
+    assert_eq!(containers(), ["c3", "c4", "c5"].map(str::to_owned).into());
+}
+
 #[test]
 fn del_finds_what_was_added_before_the_datastore_was_changed() {
     let Some(control_plane) = shared("del_finds_what_was_added_before_the_datastore_was_changed") else { return };

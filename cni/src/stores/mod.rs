@@ -34,6 +34,12 @@ pub enum ArbiterError {
     /// The cluster cannot be read.
     #[error(transparent)]
     Store(#[from] ReadError),
+    /// The ledger of a cluster was begun, perhaps in place of one that is lost, and no cluster was reached since.
+    #[error("ledger {} is new, and does not know its cluster yet; the next ADD tells it", path.display())]
+    Unused {
+        /// The ledger.
+        path: PathBuf,
+    },
     /// The operating system has no event loop for this process.
     #[error("no event loop can be had: {0}; see the limits of this process")]
     Runtime(std::io::Error),
@@ -84,10 +90,10 @@ impl ArbiterError {
         )
     }
 
-    /// Whether there was a ledger, and it is gone.
+    /// Whether there may have been a ledger of a cluster that is gone, with the way to that cluster.
     #[must_use]
     pub fn is_lost(&self) -> bool {
-        matches!(self, Self::Ledger(LedgerError::File(LedgerFileError::Lost { .. })))
+        matches!(self, Self::Unused { .. } | Self::Ledger(LedgerError::File(LedgerFileError::Lost { .. })))
     }
 }
 
@@ -159,7 +165,7 @@ impl Arbiter {
             return Ok(Some(Datastore::Local));
         }
         // The configuration may name none because the runtime has lost it: the ledger knows its cluster. Where that is
-        // lost, too, there was one, and what is to be freed there must wait until a call names it.
+        // lost, too, or was begun anew, there was one, and what is to be freed there must wait until a call names it.
         let path = kubernetes_ledger_path(&settings.data_dir);
         if !path.exists() {
             let mut options = OpenOptions::new(path);
@@ -170,7 +176,10 @@ impl Arbiter {
             };
         }
         let host = Self::open_kubernetes(settings, Path::new(""), Purpose::Free)?;
-        Ok(host.known_kubeconfig()?.map(|path| Datastore::Kubernetes { kubeconfig: path.display().to_string() }))
+        match host.known_kubeconfig()? {
+            Some(known) => Ok(Some(Datastore::Kubernetes { kubeconfig: known.display().to_string() })),
+            None => Err(ArbiterError::Unused { path }),
+        }
     }
 
     /// Assigns addresses to one attachment by whoever the configuration names.

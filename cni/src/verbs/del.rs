@@ -98,8 +98,14 @@ fn free_elsewhere(
         Err(error) => return Err(Box::new((error, Datastore::Kubernetes { kubeconfig: String::new() }))),
     };
     let released = Arbiter::open(settings, &former, Purpose::Free).and_then(|arbiter| match &arbiter {
-        // A cluster that this host has left is not asked for what its ledger does not know.
-        Arbiter::Kubernetes(host) if !host.ledger().knows(&request.container_id, &request.interface)? => Ok(()),
+        // A cluster that this host has left is not asked for what its ledger does not know; unless that was begun anew, and
+        // nobody says where else the addresses may be.
+        Arbiter::Kubernetes(host)
+            if (request.network.is_some() || host.ledger().is_complete()?)
+                && !host.ledger().knows(&request.container_id, &request.interface)? =>
+        {
+            Ok(())
+        }
         arbiter => release(request, arbiter).map(drop),
     });
     match released {

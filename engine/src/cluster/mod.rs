@@ -165,6 +165,14 @@ impl ClusterLedger {
         Ok(row.map(|StoreRow { identity, address, .. }| KnownStore { identity, address }))
     }
 
+    /// Whether the ledger knows everything that its node holds, as far as it knows. One that is new does not.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the ledger cannot be read.
+    pub fn is_complete(&self) -> Result<bool, StorageError> {
+        Ok(self.journal.look(|tables| tables.store())?.is_some_and(|row| row.is_complete))
+    }
+
     /// Remembers the store that this ledger belongs to, and how it is reached.
     ///
     /// # Errors
