@@ -18,9 +18,10 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
-use serde_json::json;
+use serde_json::{Value, json};
 use support::Plugin;
 use support::leases::held;
 use support::machine::{on_own_machine, overlay_is_possible};
@@ -141,30 +142,63 @@ fn a_ledger_on_an_overlay_is_warned_of() {
     told.unwrap_or_else(|why| skip(test, &why));
 }
 
+/// A configuration whose cluster is said to be at `server`.
+fn of_cluster(plugin: &Plugin, folder: &Path, server: &str) -> Value {
+    let kubeconfig = folder.join("kubeconfig");
+    let of_kubeconfig = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "away",
+        "clusters": [{ "name": "away", "cluster": { "server": server } }],
+        "users": [{ "name": "away", "user": { "token": "none" } }],
+        "contexts": [{ "name": "away", "context": { "cluster": "away", "user": "away" } }],
+    });
+    fs::write(&kubeconfig, of_kubeconfig.to_string()).unwrap();
+    plugin.config(json!({
+        "datastore": "kubernetes", "kubernetes": { "kubeconfig": kubeconfig }, "range": "10.0.0.0/24", "deadline": 1,
+    }))
+}
+
+fn n_queued_for_cluster(plugin: &Plugin) -> usize {
+    Spool::peek(&plugin.data_dir().join("kubernetes.redb")).unwrap().records.len()
+}
+
 /// A new ledger of a cluster knows of nothing yet: that it does not know a container proves nothing while the cluster
 /// does not answer.
 #[test]
 fn a_del_that_a_new_ledger_of_a_cluster_does_not_know_is_queued() {
     let (folder, plugin) = plugin();
-    let kubeconfig = folder.path().join("kubeconfig");
     // Nobody answers at the port of a listener that is gone.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let cluster = json!({ "name": "away", "cluster": { "server": format!("http://127.0.0.1:{port}") } });
-    let of_kubeconfig = json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "away",
-        "clusters": [cluster],
-        "users": [{ "name": "away", "user": { "token": "none" } }],
-        "contexts": [{ "name": "away", "context": { "cluster": "away", "user": "away" } }],
-    });
-    fs::write(&kubeconfig, of_kubeconfig.to_string()).unwrap();
-    let config = plugin.config(json!({
-        "datastore": "kubernetes", "kubernetes": { "kubeconfig": kubeconfig }, "range": "10.0.0.0/24", "deadline": 1,
-    }));
+    let config = of_cluster(&plugin, folder.path(), &format!("http://127.0.0.1:{port}"));
     plugin.del("c1", "eth0", &config).ok();
-    let ledger = plugin.data_dir().join("kubernetes.redb");
-    assert_eq!(Spool::peek(&ledger).unwrap().records.len(), 1);
+    assert_eq!(n_queued_for_cluster(&plugin), 1);
+}
+
+/// The C library asks for far longer than a call may take, and cannot be stopped.
+#[test]
+fn a_call_ends_in_time_though_no_name_server_answers() {
+    let test = "a_call_ends_in_time_though_no_name_server_answers";
+    let patience = Duration::from_secs(20);
+    let told = on_own_machine(test, |machine| {
+        // Packets for the name server leave, and nobody at the other end is concerned.
+        machine.run("ip", &["link", "add", "here", "type", "veth", "peer", "name", "there"]);
+        machine.run("ip", &["address", "add", "10.77.77.1/24", "dev", "here"]);
+        machine.run("ip", &["link", "set", "here", "up"]);
+        machine.run("ip", &["link", "set", "there", "up"]);
+        machine.run("ip", &["neighbor", "add", "10.77.77.77", "lladdr", "02:00:00:00:00:01", "dev", "here"]);
+        let folder = machine.folder("names");
+        let resolver = folder.join("resolv.conf");
+        fs::write(&resolver, format!("nameserver 10.77.77.77\noptions timeout:{}\n", patience.as_secs())).unwrap();
+        machine.run("mount", &["--bind", resolver.to_str().unwrap(), "/etc/resolv.conf"]);
+        let plugin = Plugin::new(folder.join("ledger"));
+        let config = of_cluster(&plugin, &folder, "https://api.example.test:6443");
+        let asked = Instant::now();
+        plugin.del("c1", "eth0", &config).ok();
+        assert!(asked.elapsed() < patience / 2, "{:?}", asked.elapsed());
+        assert_eq!(n_queued_for_cluster(&plugin), 1);
+    });
+    told.unwrap_or_else(|why| skip(test, &why));
 }
 
 #[test]

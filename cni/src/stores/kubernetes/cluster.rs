@@ -28,7 +28,7 @@ const LEDGERS: usize = 2;
 /// This host as one of a Kubernetes cluster.
 #[derive(Debug)]
 pub struct KubernetesHost {
-    runtime: Runtime,
+    event_loop: EventLoop,
     ledger: ClusterLedger,
     kubeconfig: PathBuf,
     /// In place of the one that the kubeconfig's context names.
@@ -61,6 +61,35 @@ pub enum Opened {
 
 pub(super) type Host<'a> = ClusterHost<'a, KubernetesStore<'a>, Patience>;
 
+/// What drives the requests of a call. It ends without those who look a name up: they cannot be stopped, and may take far
+/// longer than the call.
+#[derive(Debug)]
+struct EventLoop(Option<Runtime>);
+
+// === impl EventLoop ===
+
+impl EventLoop {
+    fn start() -> std::io::Result<Self> {
+        tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build().map(Some).map(Self)
+    }
+
+    fn run<T>(&self, work: impl Future<Output = Result<T, ArbiterError>>) -> Result<T, ArbiterError> {
+        match &self.0 {
+            Some(runtime) => runtime.block_on(work),
+            // Only while it is dropped.
+            None => Err(ArbiterError::Runtime(std::io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+}
+
+impl Drop for EventLoop {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 // === impl KubernetesHost ===
 
 impl KubernetesHost {
@@ -78,11 +107,10 @@ impl KubernetesHost {
     ) -> Result<Self, ArbiterError> {
         let now = Instant::now();
         let deadline = now.checked_add(patience).unwrap_or(now);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
-        let runtime = runtime.map_err(ArbiterError::Runtime)?;
+        let event_loop = EventLoop::start().map_err(ArbiterError::Runtime)?;
         let ledger = ClusterLedger::open(options, facts, deadline)?;
         let (kubeconfig, patience) = (kubeconfig.to_owned(), Patience::new(deadline, silence));
-        Ok(Self { runtime, ledger, kubeconfig, namespace: None, patience })
+        Ok(Self { event_loop, ledger, kubeconfig, namespace: None, patience })
     }
 
     /// Works in this namespace, whatever the kubeconfig's context names.
@@ -359,7 +387,7 @@ impl KubernetesHost {
         &self,
         work: impl AsyncFn(Host<'_>, &KubernetesStore<'_>) -> Result<T, ArbiterError>,
     ) -> Result<Result<T, ReadError>, ArbiterError> {
-        self.runtime.block_on(async {
+        self.event_loop.run(async {
             let mut attempt = 0;
             loop {
                 attempt += 1;
