@@ -118,7 +118,21 @@ impl HeldAddress {
     }
 }
 
-// === impl Seen ===
+// === impl AttachmentRow ===
+
+impl AttachmentRow {
+    /// Whether it was recorded after that moment of that boot, while `now` runs. Of two boots that are over nobody can say
+    /// which came first.
+    pub(crate) fn is_newer_than(&self, boot: BootId, moment: u64, now: BootId) -> bool {
+        if self.boot == boot {
+            return self.recorded > moment;
+        }
+        // What a rebuilt ledger has learned of an earlier boot is as old as this one.
+        self.boot == now && self.recorded > 0
+    }
+}
+
+// === impl Intent ===
 
 impl Intent {
     /// The addresses that it names.
@@ -132,6 +146,8 @@ impl Intent {
         }
     }
 }
+
+// === impl Seen ===
 
 impl Seen {
     /// Whether this is newer than what was seen before.

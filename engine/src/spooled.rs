@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::codec::{Record, SpooledRelease};
 use crate::host::{HostEnvironment, HostFacts};
 use crate::intent::AttachmentRow;
-use crate::lease::Attachment;
+use crate::lease::{Attachment, BootId};
 use crate::ledger::{LedgerFile, Spool, SpoolError, Spooled};
 use crate::operations::{Environment, Release, ReleaseError, Released};
 
@@ -133,10 +133,40 @@ pub(crate) fn log_carried_out(answer: &Result<Released, ReleaseError>) {
 
 impl SpooledRelease {
     /// The release, unless the same container has been added again since it was spooled; `rows` are what the ledger
-    /// knows of the container's interface.
-    pub(crate) fn due(&self, rows: &[(Attachment, AttachmentRow)]) -> Option<Release> {
+    /// knows of the container's interface, and `now` is the boot that is running.
+    pub(crate) fn due(&self, rows: &[(Attachment, AttachmentRow)], now: BootId) -> Option<Release> {
         let Self { container, interface, network, boot, spooled } = self.clone();
-        let is_newer = rows.iter().any(|(_, row)| row.boot == boot && row.recorded > spooled);
+        let is_newer = rows.iter().any(|(_, row)| row.is_newer_than(boot, spooled, now));
         (!is_newer).then_some(Release::Attachment { container, interface, network })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A runtime may give a container the id of one that it had before the host was started anew.
+    #[test]
+    fn a_release_is_not_due_for_a_container_of_a_later_boot() {
+        let [before, now] = [1, 2].map(|boot| BootId::from_bytes([boot; 16]));
+        let release = |boot| SpooledRelease {
+            container: "c".into(),
+            interface: "eth0".into(),
+            network: None,
+            boot,
+            spooled: 500,
+        };
+        let row = |boot, recorded| {
+            let row = AttachmentRow { store: "".into(), boot, recorded, held: Vec::new() };
+            vec![(Attachment::new("c", "eth0", "net"), row)]
+        };
+        let is_due = |release: SpooledRelease, rows: Vec<_>| release.due(&rows, now).is_some();
+        assert!(is_due(release(now), Vec::new()));
+        assert!(is_due(release(now), row(now, 499)));
+        assert!(!is_due(release(now), row(now, 501)), "added again since");
+        assert!(is_due(release(before), row(before, 499)));
+        assert!(!is_due(release(before), row(now, 1)), "added after the start");
+        assert!(is_due(release(before), row(now, 0)), "a rebuilt ledger has learned it, from before the start");
+        assert!(is_due(release(now), row(before, 900)), "left by the boot before");
     }
 }

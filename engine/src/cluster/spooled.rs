@@ -58,7 +58,7 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
         for release in spooled {
             let SpooledRelease { container, interface, .. } = release;
             let rows = self.ledger.journal.look(|tables| tables.attachments_of(container, interface))?;
-            let Some(due) = release.due(&rows) else { continue };
+            let Some(due) = release.due(&rows, self.ledger.facts.boot) else { continue };
             // Other calls go on meanwhile, and one of them may add the same container again.
             let (host, due) = (self.host(), [due]);
             let released = host.release_unless(&due, |tables| {

@@ -78,9 +78,9 @@ pub(super) async fn carry_out_in<R: RowsMut>(
     let mut due = Vec::new();
     for release in spooled {
         match host.journal.look(|tables| tables.attachments_of(&release.container, &release.interface)) {
-            Ok(rows) => due.extend(release.due(&rows)),
+            Ok(rows) => due.extend(release.due(&rows, host.boot)),
             // The release comes upon the same row, and its answer says so.
-            Err(error) if error.is_of_one_row() => due.extend(release.due(&[])),
+            Err(error) if error.is_of_one_row() => due.extend(release.due(&[], host.boot)),
             Err(error) => return Err(error),
         }
     }

@@ -291,7 +291,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
             let network = Some(network).filter(|network| !network.is_empty());
             let rows = self.journal.look(|tables| tables.attachments_of(&container, &interface))?;
             // Added again since, it is not the one that was to be released.
-            let is_newer = rows.iter().any(|(_, row)| row.boot == boot && row.recorded > opened);
+            let is_newer = rows.iter().any(|(_, row)| row.is_newer_than(boot, opened, self.boot));
             if held.is_empty() && !is_newer {
                 requests.push(Release::Attachment { container, interface, network });
             }
@@ -303,7 +303,7 @@ impl<S: Store, J: Journal, E: Environment> Host<'_, S, J, E> {
 
 /// Forgets a lease if the row of its attachment knows it, and with it the hint to its owner's address. Where the row
 /// knows nothing of it, the hint is of a newer lease.
-pub(super) fn forget_known<R: RowsMut>(
+pub(crate) fn forget_known<R: RowsMut>(
     tables: &mut Tables<R>,
     block: &BlockId,
     offset: Offset,
