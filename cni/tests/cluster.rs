@@ -278,7 +278,8 @@ fn del_without_a_configuration_finds_what_a_ledger_that_was_begun_anew_does_not_
     lose_ledger();
     node.add("c5", &node.range(range)).ok();
     node.call("DEL", "c2").stdin_bytes("").run().ok();
-    assert_eq!(containers(), ["c3", "c4", "c5"].map(str::to_owned).into());
+    node.add("c6", &node.range(range)).ok();
+    assert_eq!(containers(), ["c3", "c4", "c5", "c6"].map(str::to_owned).into());
 }
 
 #[test]

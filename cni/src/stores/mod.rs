@@ -34,9 +34,12 @@ pub enum ArbiterError {
     /// The cluster cannot be read.
     #[error(transparent)]
     Store(#[from] ReadError),
-    /// The ledger of a cluster was begun, perhaps in place of one that is lost, and no cluster was reached since.
-    #[error("ledger {} is new, and does not know its cluster yet; the next ADD tells it", path.display())]
-    Unused {
+    /// The ledger of a cluster was begun, perhaps in place of one that is lost, and has not learned from the cluster since.
+    #[error(
+        "ledger {} is new, and does not know yet what this node holds; a call that names its cluster looks there",
+        path.display()
+    )]
+    New {
         /// The ledger.
         path: PathBuf,
     },
@@ -90,10 +93,10 @@ impl ArbiterError {
         )
     }
 
-    /// Whether there may have been a ledger of a cluster that is gone, with the way to that cluster.
+    /// Whether there was a ledger that is gone, or may have been one of which nothing is known.
     #[must_use]
     pub fn is_lost(&self) -> bool {
-        matches!(self, Self::Unused { .. } | Self::Ledger(LedgerError::File(LedgerFileError::Lost { .. })))
+        matches!(self, Self::New { .. } | Self::Ledger(LedgerError::File(LedgerFileError::Lost { .. })))
     }
 }
 
@@ -178,7 +181,7 @@ impl Arbiter {
         let host = Self::open_kubernetes(settings, Path::new(""), Purpose::Free)?;
         match host.known_kubeconfig()? {
             Some(known) => Ok(Some(Datastore::Kubernetes { kubeconfig: known.display().to_string() })),
-            None => Err(ArbiterError::Unused { path }),
+            None => Err(ArbiterError::New { path }),
         }
     }
 

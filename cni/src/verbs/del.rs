@@ -98,19 +98,20 @@ fn free_elsewhere(
         Err(error) => return Err(Box::new((error, Datastore::Kubernetes { kubeconfig: String::new() }))),
     };
     let released = Arbiter::open(settings, &former, Purpose::Free).and_then(|arbiter| match &arbiter {
-        // A cluster that this host has left is not asked for what its ledger does not know; unless that was begun anew, and
-        // nobody says where else the addresses may be.
-        Arbiter::Kubernetes(host)
-            if (request.network.is_some() || host.ledger().is_complete()?)
-                && !host.ledger().knows(&request.container_id, &request.interface)? =>
-        {
-            Ok(())
+        Arbiter::Kubernetes(host) if !host.ledger().knows(&request.container_id, &request.interface)? => {
+            // A cluster that this host has left is not asked for what its ledger does not know. One that was begun anew
+            // does not know all, and a call that names nothing may not even know by which name the cluster has this node.
+            if request.network.is_some() || host.ledger().is_complete()? {
+                return Ok(());
+            }
+            Err(ArbiterError::New { path: ledger_path(settings, &former) })
         }
         arbiter => release(request, arbiter).map(drop),
     });
     match released {
-        Err(error) if !error.is_missing() => Err(Box::new((error, former))),
-        _ => Ok(()),
+        Err(error) if error.is_missing() || error.is_lost() && request.network.is_some() => Ok(()),
+        Err(error) => Err(Box::new((error, former))),
+        Ok(()) => Ok(()),
     }
 }
 
