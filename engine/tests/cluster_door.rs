@@ -7,6 +7,9 @@
     reason = "what cannot be looked at ends the test"
 )]
 
+#[path = "support/rows.rs"]
+mod rows;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fs;
@@ -35,6 +38,8 @@ struct Staged {
     other_process: RefCell<Option<LedgerFile>>,
     /// Happens before the next block is read.
     before_read: Cell<Option<Box<dyn FnOnce()>>>,
+    /// Happens after blocks were listed and before the caller has the list.
+    after_list: Cell<Option<Box<dyn FnOnce()>>>,
 }
 
 impl Store for Staged {
@@ -62,7 +67,11 @@ impl Store for Staged {
     }
 
     async fn list_blocks(&self, space: &Space) -> Result<Vec<Listed<BlockNumber, Block>>, ReadError> {
-        self.store.list_blocks(space).await
+        let listed = self.store.list_blocks(space).await;
+        if let Some(happens) = self.after_list.take() {
+            happens();
+        }
+        listed
     }
 
     async fn list_indexes(&self) -> Result<Vec<Listed<Space, Index>>, ReadError> {
@@ -113,6 +122,7 @@ impl Staged {
             breaks_down: Cell::new(false),
             other_process: RefCell::default(),
             before_read: Cell::default(),
+            after_list: Cell::default(),
         }
     }
 
@@ -480,4 +490,119 @@ fn other_spaces_do_not_wait() {
         assert!(matches!(second.wait_to_allocate(&request, store), Waited::Turn(_)));
         assert!(asked.elapsed() < LONG / 4);
     }
+}
+
+// === What a ledger learns from the store ===
+
+/// A node whose containers have addresses and whose ledger is lost.
+struct Rebuilding {
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+    store: Staged,
+}
+
+// === impl Rebuilding ===
+
+impl Rebuilding {
+    fn of(containers: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Staged::new(folder.path());
+        let before = ledger(&folder.path().join("before.redb"), LONG);
+        for container in containers {
+            to_its_end(before.on(&store, &store).allocate(&[request(container)])).unwrap().remove(0).unwrap();
+        }
+        let path = folder.path().join("ledger.redb");
+        let known = KnownStore { identity: "here".into(), address: "kubeconfig".into() };
+        ledger(&path, LONG).set_store(&known).unwrap();
+        Self { path, store, _folder: folder }
+    }
+
+    fn ledger(&self) -> ClusterLedger {
+        ledger(&self.path, LONG)
+    }
+
+    fn rebuild(&self) {
+        let ledger = self.ledger();
+        to_its_end(ledger.on(&self.store, &self.store).rebuild_if_behind()).unwrap().unwrap();
+    }
+
+    /// Another call on this host, after the rebuilding one has the list of blocks.
+    fn meanwhile(&self, call: impl FnOnce(&ClusterLedger, &Client) + 'static) {
+        let (memory, path) = (Rc::clone(&self.store.memory), self.path.clone());
+        self.store.after_list.set(Some(Box::new(move || call(&ledger(&path, LONG), &Client::new(&memory, 1, 0)))));
+    }
+
+    fn holders(&self) -> Vec<String> {
+        self.store.block().iter().map(|(_, lease)| lease.attachment.container.to_string()).collect()
+    }
+}
+
+fn del(ledger: &ClusterLedger, store: &Client, container: &str) {
+    let host = ledger.on(store, &HostEnvironment);
+    to_its_end(host.rebuild_if_behind()).unwrap().unwrap();
+    let release = Release::Attachment { container: container.into(), interface: "eth0".into(), network: None };
+    to_its_end(host.release(&[release])).unwrap().remove(0).unwrap();
+}
+
+fn add(ledger: &ClusterLedger, store: &Client, container: &str) {
+    to_its_end(ledger.on(store, &HostEnvironment).allocate(&[request(container)])).unwrap().remove(0).unwrap();
+}
+
+/// Otherwise its address would never be given away on this node again, and a repair would bring the lease back.
+#[test]
+fn what_is_released_while_a_ledger_is_rebuilt_is_not_learned() {
+    let node = Rebuilding::of(&["leaves", "stays"]);
+    node.meanwhile(|ledger, store| del(ledger, store, "leaves"));
+    node.rebuild();
+    assert_eq!(node.holders(), ["stays"]);
+    assert!(held_by(&node.ledger(), "leaves").is_empty());
+    assert_eq!(held_by(&node.ledger(), "stays"), ["10.0.0.2"]);
+}
+
+#[test]
+fn what_is_given_again_while_a_ledger_is_rebuilt_can_be_released() {
+    let node = Rebuilding::of(&["again", "stays"]);
+    thread::sleep(Duration::from_millis(2));
+    node.meanwhile(|ledger, store| {
+        del(ledger, store, "again");
+        add(ledger, store, "again");
+    });
+    node.rebuild();
+    assert_eq!(held_by(&node.ledger(), "again"), ["10.0.0.1"]);
+    del(&node.ledger(), &node.store.store, "again");
+    assert_eq!(node.holders(), ["stays"]);
+}
+
+/// It has read the lists of an older epoch than the one that another call has met since.
+#[test]
+fn a_ledger_that_was_overtaken_by_a_repair_is_not_complete() {
+    let node = Rebuilding::of(&["stays"]);
+    node.meanwhile(|ledger, store| {
+        let space = request("any").wants.remove(0).space();
+        let host = ledger.on(store, &HostEnvironment);
+        assert!(to_its_end(host.freeze(&space, "restored")).unwrap());
+        to_its_end(host.thaw(&space)).unwrap();
+        add(ledger, store, "new");
+    });
+    node.rebuild();
+    assert!(!node.ledger().is_complete().unwrap());
+    node.rebuild();
+    assert!(node.ledger().is_complete().unwrap());
+}
+
+/// The store knows what it said.
+#[test]
+fn a_damaged_row_stops_neither_others_nor_the_release_of_what_it_was_about() {
+    let node = Rebuilding::of(&["damaged", "stays"]);
+    node.rebuild();
+    rows::damage(&node.path, "attachments", b"damaged");
+    spool_release(&node.path, &HostFacts::read(), "damaged", "eth0", None).unwrap();
+    let ledger = node.ledger();
+    to_its_end(ledger.on(&node.store, &node.store).carry_out_spooled()).unwrap();
+    assert_eq!(node.holders(), ["stays"]);
+
+    rows::damage(&node.path, "attachments", b"stays");
+    assert!(!ledger.knows("stays", "eth0").unwrap());
+    del(&ledger, &node.store.store, "stays");
+    assert!(node.holders().is_empty());
 }

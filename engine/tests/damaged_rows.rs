@@ -4,10 +4,12 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a panic fails the test")]
 
+#[path = "support/rows.rs"]
+mod rows;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use whereabouts_engine::{
     Allocate, AllocateError, Attachment, BootId, Check, Collect, Disagreement, HostFacts, Ledger, Network, OpenOptions,
     Owner, Pod, Pool, Release, ReleaseError, Released, RepairError, Sharing, Spool, View, ViewSpec, Want,
@@ -55,43 +57,12 @@ impl Host {
         self.open().verify().unwrap().disagreements
     }
 
-    /// Flips a bit in the record of each row whose key has `part` in it, as a disk does.
     fn damage(&self, table: &str, part: &[u8]) {
-        self.change(table, part, |record| {
-            let mut record = record.to_vec();
-            *record.last_mut().unwrap() ^= 1;
-            Some(record)
-        });
+        rows::damage(&self.path, table, part);
     }
 
     fn remove(&self, table: &str, part: &[u8]) {
-        self.change(table, part, |_| None);
-    }
-
-    fn change(&self, table: &str, part: &[u8], change: impl Fn(&[u8]) -> Option<Vec<u8>>) {
-        let database = Database::create(&self.path).unwrap();
-        let definition = TableDefinition::<&[u8], &[u8]>::new(table);
-        let rows: Vec<(Vec<u8>, Vec<u8>)> = {
-            let table = database.begin_read().unwrap().open_table(definition).unwrap();
-            let rows = table.iter().unwrap().map(|row| {
-                let (key, record) = row.unwrap();
-                (key.value().to_vec(), record.value().to_vec())
-            });
-            rows.filter(|(key, _)| key.windows(part.len()).any(|window| window == part)).collect()
-        };
-        assert!(!rows.is_empty(), "no such row");
-        let mut transaction = database.begin_write().unwrap();
-        transaction.set_quick_repair(true);
-        {
-            let mut table = transaction.open_table(definition).unwrap();
-            for (key, record) in rows {
-                match change(&record) {
-                    Some(record) => drop(table.insert(&*key, &*record).unwrap()),
-                    None => drop(table.remove(&*key).unwrap()),
-                }
-            }
-        }
-        transaction.commit().unwrap();
+        rows::change(&self.path, table, part, |_| None);
     }
 }
 

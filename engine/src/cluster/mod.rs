@@ -187,15 +187,26 @@ impl ClusterLedger {
 
     /// Whether the ledger knows anything of this interface of a container: what it holds, or a call under way.
     ///
+    /// What cannot be read the store knows better: it is taken away, and the ledger is not complete until it has learned
+    /// from the store again what its node holds.
+    ///
     /// # Errors
     /// [`StorageError`] when the ledger cannot be read.
     pub fn knows(&self, container: &str, interface: &str) -> Result<bool, StorageError> {
-        self.journal.look(|tables| {
-            let is_it =
-                |attachment: &Attachment| &*attachment.container == container && &*attachment.interface == interface;
-            Ok(!tables.attachments_of(container, interface)?.is_empty()
-                || tables.intents()?.iter().any(|(_, intent)| is_it(&intent.attachment)))
-        })
+        let holds = match self.journal.look(|tables| tables.attachments_of(container, interface)) {
+            Ok(rows) => !rows.is_empty(),
+            Err(error) if error.is_of_one_row() => {
+                tracing::error!(%error, container, interface, "to be learned from the store again");
+                self.journal.record(|tables| tables.forget_unreadable(container, interface))?;
+                false
+            }
+            Err(error) => return Err(error),
+        };
+        let is_it =
+            |attachment: &Attachment| &*attachment.container == container && &*attachment.interface == interface;
+        let is_under_way =
+            || self.journal.look(|tables| Ok(tables.intents()?.iter().any(|(_, intent)| is_it(&intent.attachment))));
+        Ok(holds || is_under_way()?)
     }
 
     /// Whether the ledger remembers anything of a space.

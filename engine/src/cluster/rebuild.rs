@@ -1,10 +1,14 @@
 //! Rebuilding: what a ledger that is new, or behind a repair or a migration, learns of its own node from the store.
 
+use std::collections::BTreeSet;
+
 use super::ClusterHost;
 use crate::intent::{AttachmentRow, HeldAddress, Seen};
 use crate::lease::{Lease, LeaseState, Owner, Pod};
+use crate::ledger::meta::StoreRow;
 use crate::ledger::{Journal, StorageError};
-use crate::operations::Environment;
+use crate::offset::Offset;
+use crate::operations::{Environment, forget_known};
 use crate::space::{BlockId, Space};
 use crate::store::{ReadError, Store};
 
@@ -53,18 +57,25 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
             return Ok(Ok(None));
         }
         let mut rebuilt = Rebuilt::default();
+        let mut epochs = Vec::new();
         for space in &spaces {
-            if let Err(error) = self.learn(space, &mut rebuilt).await? {
-                return Ok(Err(error));
+            match self.learn(space, &mut rebuilt).await? {
+                Ok(epoch) => epochs.extend(epoch.map(|epoch| (space, epoch))),
+                Err(error) => return Ok(Err(error)),
             }
         }
         if rebuilt.unsound == 0 && !is_complete {
-            journal.record(|tables| match tables.store()? {
-                Some(mut row) => {
-                    row.is_complete = true;
-                    tables.set_store(&row)
+            journal.record(|tables| {
+                // A migration that came to its end meanwhile has given this node what was not in the lists yet.
+                for (space, epoch) in &epochs {
+                    if tables.seen_index(space)?.is_some_and(|seen| seen.epoch > *epoch) {
+                        return Ok(());
+                    }
                 }
-                None => Ok(()),
+                match tables.store()? {
+                    Some(row) => tables.set_store(&StoreRow { is_complete: true, ..row }),
+                    None => Ok(()),
+                }
             })?;
         }
         tracing::info!(n_spaces = spaces.len(), ?rebuilt, "learned from the store what this node holds");
@@ -78,11 +89,19 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
     /// [`StorageError`] when the ledger cannot be used; [`ReadError`] inside when the store does not answer.
     pub async fn learn_new(&self, space: &Space, epoch: u64) -> Result<Result<(), ReadError>, StorageError> {
         // In its first epoch a space has nothing of a node but what its ledger wrote.
-        if epoch == 0 { Ok(Ok(())) } else { self.learn(space, &mut Rebuilt::default()).await }
+        if epoch == 0 {
+            return Ok(Ok(()));
+        }
+        Ok(self.learn(space, &mut Rebuilt::default()).await?.map(drop))
     }
 
-    /// Writes down what a space has of this node.
-    async fn learn(&self, space: &Space, rebuilt: &mut Rebuilt) -> Result<Result<(), ReadError>, StorageError> {
+    /// Writes down what a space has of this node; says in which epoch that was, if its index can be read.
+    async fn learn(
+        &self,
+        space: &Space,
+        rebuilt: &mut Rebuilt,
+    ) -> Result<Result<Option<u64>, ReadError>, StorageError> {
+        let began = self.environment.boot_clock();
         let (index, blocks) = match (self.store.read_index(space).await, self.store.list_blocks(space).await) {
             (Ok(index), Ok(blocks)) => (index, blocks),
             (Err(ReadError::Unsound { .. } | ReadError::Foreign { .. }), Ok(blocks)) => (None, blocks),
@@ -90,7 +109,8 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
         };
         let facts = &self.ledger.facts;
         let (now, clock) = (self.environment.now(), self.environment.boot_clock());
-        self.ledger.journal.record(|tables| {
+        let learned = self.ledger.journal.record(|tables| {
+            let mut learned = Vec::new();
             for (number, listed) in &blocks {
                 let stored = match listed {
                     Ok(stored) => stored,
@@ -110,18 +130,26 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
                 for (offset, lease) in leases.filter(|(_, lease)| is_ours(lease)) {
                     let (attachment, operation) = (&lease.attachment, lease.operation);
                     let new = HeldAddress { block: block.clone(), offset, operation, lease: Some(lease.clone()) };
-                    let mut row = tables.attachment(attachment)?.unwrap_or_else(|| AttachmentRow {
+                    let known = match tables.attachment(attachment) {
+                        // The list knows better what it holds.
+                        Err(error) if error.is_of_one_row() => None,
+                        known => known?,
+                    };
+                    let mut row = known.unwrap_or_else(|| AttachmentRow {
                         store: "".into(),
                         boot: facts.boot,
                         // As it was given, as far as clocks can tell: a release that waits in the spool may be younger.
                         recorded: clock.saturating_sub(now.saturating_sub(lease.since)),
                         held: Vec::new(),
                     });
-                    // A call that is under way knows better than a list.
-                    if row.held.contains(&new) || tables.intent(operation)?.is_some() {
+                    let is_here = |held: &HeldAddress| held.block == block && held.offset == offset;
+                    let is_given_since =
+                        row.boot == facts.boot && row.recorded >= began && row.held.iter().any(is_here);
+                    // A call that is under way, or has answered since, knows better than a list.
+                    if row.held.contains(&new) || is_given_since || tables.intent(operation)?.is_some() {
                         continue;
                     }
-                    row.held.retain(|held| held.block != block || held.offset != offset);
+                    row.held.retain(|held| !is_here(held));
                     row.held.push(new);
                     tables.set_attachment(attachment, &row)?;
                     tables.add_owner_address(&block, offset, lease)?;
@@ -130,7 +158,7 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
                         let owner = Owner::Pod(Pod { uid: None, ..pod.clone() });
                         tables.add_owner_address(&block, offset, &Lease { owner, ..lease.clone() })?;
                     }
-                    rebuilt.learned += 1;
+                    learned.push((block.clone(), offset, lease.clone()));
                 }
                 let seen = Seen::of_block(stored);
                 if seen.is_newer_than(tables.seen_block(&block)?.as_ref()) {
@@ -144,8 +172,47 @@ impl<S: Store, E: Environment> ClusterHost<'_, S, E> {
                     tables.set_index(space, &index.object)?;
                 }
             }
-            Ok(())
+            Ok(learned)
         })?;
+        rebuilt.learned += learned.len();
+        let epoch = index.map(|index| index.object.epoch());
+        Ok(self.unlearn_released(space, learned).await?.map(|()| epoch))
+    }
+
+    /// Takes out again what was learned and has been released between the list and its being written down: the release did
+    /// not find it here. What is released from now on does.
+    async fn unlearn_released(
+        &self,
+        space: &Space,
+        learned: Vec<(BlockId, Offset, Lease)>,
+    ) -> Result<Result<(), ReadError>, StorageError> {
+        if learned.is_empty() {
+            return Ok(Ok(()));
+        }
+        let listed = match self.store.list_blocks(space).await {
+            Ok(listed) => listed,
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut still_there = BTreeSet::new();
+        let mut unreadable = BTreeSet::new();
+        for (number, block) in listed {
+            match block {
+                Ok(stored) => {
+                    let leases = stored.object.covered().chain(stored.object.iter());
+                    still_there.extend(leases.map(|(offset, lease)| (number, offset, lease.operation)));
+                }
+                Err(_) => drop(unreadable.insert(number)),
+            }
+        }
+        let is_released = |(block, offset, lease): &&(BlockId, Offset, Lease)| {
+            !unreadable.contains(&block.number) && !still_there.contains(&(block.number, *offset, lease.operation))
+        };
+        let released: Vec<_> = learned.iter().filter(is_released).collect();
+        if !released.is_empty() {
+            self.ledger.journal.record(|tables| {
+                released.iter().try_for_each(|(block, offset, lease)| forget_known(tables, block, *offset, lease))
+            })?;
+        }
         Ok(Ok(()))
     }
 }

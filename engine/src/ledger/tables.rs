@@ -292,6 +292,23 @@ impl<R: RowsMut> Tables<R> {
         }
     }
 
+    /// Takes away what cannot be read of a container's interface, and notes that the store may know it.
+    pub(crate) fn forget_unreadable(&mut self, container: &str, interface: &str) -> Result<(), StorageError> {
+        let prefix = keys::attachments_of(container, interface);
+        let mut unreadable = Vec::new();
+        self.0.scan(Table::Attachments, &prefix, &mut |key, record| {
+            if !key.starts_with(&prefix) {
+                return Ok(ControlFlow::Break(()));
+            }
+            if keys::to_attachment(key).is_none() || AttachmentRow::decode(key, record).is_err() {
+                unreadable.push(key.to_vec());
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        unreadable.iter().try_for_each(|key| self.delete(Table::Attachments, key))?;
+        self.lacks_leases()
+    }
+
     /// Takes a row away that cannot be read.
     pub(crate) fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StorageError> {
         self.0.delete(table, key)

@@ -30,6 +30,7 @@ pub use self::collect::Collect;
 pub use self::environment::{Environment, Pauses};
 pub use self::error::AllocateError;
 pub use self::frozen::{Contradiction, Reinserted};
+pub(crate) use self::release::forget_known;
 pub use self::release::{Release, ReleaseError, Released};
 pub use self::settle::Settled;
 

@@ -522,7 +522,7 @@ impl<'h, 'a, S: Store, J: Journal, E: Environment> Working<'h, 'a, S, J, E> {
                 let seen = Seen { epoch: index.epoch(), sequence: index.sequence(), identity };
                 let before = tables.seen_index(space)?;
                 if seen.is_newer_than(before.as_ref()) {
-                    if before.is_some_and(|before| before.epoch < seen.epoch) {
+                    if before.map_or(0, |before| before.epoch) < seen.epoch {
                         // What a migration or a repair brought for this node is not learned by looking at the index.
                         tables.lacks_leases()?;
                     }
