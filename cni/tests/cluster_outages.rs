@@ -765,7 +765,8 @@ fn a_kubeconfig_that_leads_to_another_cluster_begins_another_ledger() {
     let original = std::fs::read(&node.simulated.kubeconfig).unwrap();
     there.ensure_service_account(ACCOUNT.0, ACCOUNT.1);
     let token = there.service_account_token(ACCOUNT.0, ACCOUNT.1);
-    let other = std::fs::read(there.kubeconfig("other", &token, ACCOUNT.0, &there.url())).unwrap();
+    let path_of_other = there.kubeconfig("other", &token, ACCOUNT.0, &there.url());
+    let other = std::fs::read(&path_of_other).unwrap();
     let lead_to = |kubeconfig: &[u8]| std::fs::write(&node.simulated.kubeconfig, kubeconfig).unwrap();
     let set_aside = || -> Vec<PathBuf> {
         let files = std::fs::read_dir(&node.simulated.data_dir).unwrap().map(|file| file.unwrap().path());
@@ -774,6 +775,19 @@ fn a_kubeconfig_that_leads_to_another_cluster_begins_another_ledger() {
     for container in ["a", "b", "c"] {
         node.add(container, &node.range(range)).ok();
     }
+
+    // Whoever looks at another cluster from here, or frees something there, leaves the plugin its ledger.
+    let (stranger, admin) = (Node::new(&there, "stranger", network), cluster::admin(&there));
+    stranger.add("theirs", &stranger.range(range)).ok();
+    for command in [["show", "leases"].as_slice(), &["release", "10.40.0.1"]] {
+        let refused = node.command(&[command, &["--kubeconfig", admin.to_str().unwrap()]].concat());
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{command:?}: {said}");
+        assert!(said.contains("another cluster") && said.contains("--data-dir"), "{command:?}: {said}");
+    }
+    assert_eq!(set_aside().len(), 0);
+    assert_held(&there, network, &[("10.40.0.1", "theirs")]);
+    stranger.del("theirs", &stranger.range(range)).ok();
 
     lead_to(&other);
     // Neither a DEL nor an ADD takes what the ledger knows for the state of the other cluster, nor freezes its spaces.

@@ -92,6 +92,7 @@ impl From<ArbiterError> for Failure {
     fn from(error: ArbiterError) -> Self {
         match error {
             ArbiterError::Ledger(error) => error.into(),
+            error @ ArbiterError::OtherCluster { .. } => Self::new(Exit::Usage, error),
             ArbiterError::Store(error @ ReadError::Unavailable { .. }) => Self::new(Exit::Busy, error),
             ArbiterError::Store(error @ (ReadError::Unsound { .. } | ReadError::Foreign { .. })) => {
                 Self::new(Exit::Unsound, error)

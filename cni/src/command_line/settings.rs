@@ -138,7 +138,7 @@ impl Settings {
         if let Some(node) = &self.node {
             facts.node = node.as_str().into();
         }
-        KubernetesHost::open(options, facts, kubeconfig, PATIENCE, SILENCE)
+        Ok(KubernetesHost::open(options, facts, kubeconfig, PATIENCE, SILENCE)?.for_person())
     }
 
     /// The kubeconfig that was named, on the command line or in the environment, else the one that the ledger of this host
@@ -177,7 +177,7 @@ impl Settings {
         let kubeconfig = self.known_kubeconfig()?;
         let options = OpenOptions::new(kubernetes_ledger_path(folder));
         let facts = HostFacts { node: "".into(), ..facts(Caller::Person) };
-        Ok(KubernetesHost::open(options, facts, &kubeconfig, patience, SILENCE)?)
+        Ok(KubernetesHost::open(options, facts, &kubeconfig, patience, SILENCE)?.for_person())
     }
 
     fn open_as(&self, access: Access, create: Create) -> Result<Ledger, LedgerError> {

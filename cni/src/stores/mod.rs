@@ -43,6 +43,22 @@ pub enum ArbiterError {
         /// The ledger.
         path: PathBuf,
     },
+    /// A person names another cluster than the one that the plugin on this host works with.
+    #[error(
+        "{} is the ledger of another cluster (that of {known}) than {} reaches ({reached}), and the plugin on this host \
+         works with it; name a folder of your own with --data-dir to work with this one",
+        path.display(), kubeconfig.display()
+    )]
+    OtherCluster {
+        /// The ledger of this host.
+        path: PathBuf,
+        /// How its cluster was reached last.
+        known: String,
+        /// What the person named.
+        kubeconfig: PathBuf,
+        /// What tells the cluster that was reached from every other one.
+        reached: String,
+    },
     /// The operating system has no event loop for this process.
     #[error("no event loop can be had: {0}; see the limits of this process")]
     Runtime(std::io::Error),

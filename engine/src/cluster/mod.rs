@@ -12,7 +12,7 @@ mod waiting;
 
 use std::fs;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -146,6 +146,12 @@ impl ClusterLedger {
         self.journal.let_go();
         renamed.map_err(|error| StorageError::io(format!("{} cannot be set aside: {error}", path.display())))?;
         Ok(true)
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.journal.options().path
     }
 
     /// The file system that the ledger is on, for the caller to warn about.

@@ -33,6 +33,8 @@ pub struct KubernetesHost {
     kubeconfig: PathBuf,
     /// In place of the one that the kubeconfig's context names.
     namespace: Option<String>,
+    /// Whether a ledger that belongs to another cluster than the one that is reached is set aside.
+    begins_anew: bool,
     pub(super) patience: Patience,
 }
 
@@ -94,7 +96,7 @@ impl Drop for EventLoop {
 
 impl KubernetesHost {
     /// Opens the ledger of this host for a call that ends after `patience`; `silence` is how long it waits for a cluster
-    /// that does not answer at all.
+    /// that does not answer at all. A ledger that belongs to another cluster than the one that is reached is set aside.
     ///
     /// # Errors
     /// [`ArbiterError`] names the file and the cure.
@@ -110,13 +112,19 @@ impl KubernetesHost {
         let event_loop = EventLoop::start().map_err(ArbiterError::Runtime)?;
         let ledger = ClusterLedger::open(options, facts, deadline)?;
         let (kubeconfig, patience) = (kubeconfig.to_owned(), Patience::new(deadline, silence));
-        Ok(Self { event_loop, ledger, kubeconfig, namespace: None, patience })
+        Ok(Self { event_loop, ledger, kubeconfig, namespace: None, begins_anew: true, patience })
     }
 
     /// Works in this namespace, whatever the kubeconfig's context names.
     #[must_use]
     pub fn in_namespace(self, namespace: String) -> Self {
         Self { namespace: Some(namespace), ..self }
+    }
+
+    /// Works for a person, who may name any cluster: the ledger of this host stays that of the plugin's.
+    #[must_use]
+    pub fn for_person(self) -> Self {
+        Self { begins_anew: false, ..self }
     }
 
     /// The ledger alone, for what needs no cluster.
@@ -381,8 +389,8 @@ impl KubernetesHost {
         Err(unsound(Resource::GoPools, first, reason))
     }
 
-    /// Works with the store. A ledger that belongs to another cluster than the one that is reached is set aside, and the
-    /// work is done with a new one.
+    /// Works with the store. A ledger that belongs to another cluster than the one that is reached is set aside, unless it
+    /// is a person who asks, and the work is done with a new one.
     pub(super) fn run<T>(
         &self,
         work: impl AsyncFn(Host<'_>, &KubernetesStore<'_>) -> Result<T, ArbiterError>,
@@ -399,10 +407,22 @@ impl KubernetesHost {
                 let store = KubernetesStore::new(client, &self.patience, cluster);
                 let done = work(self.ledger.on(&store, &self.patience), &store).await;
                 match store.other() {
+                    Some(reached) if !self.begins_anew => return Err(self.is_of_another(reached)?),
                     Some(other) if attempt < LEDGERS => self.ledger.begin_anew(&self.known(other))?,
                     _ => return done.map(Ok),
                 }
             }
+        })
+    }
+
+    fn is_of_another(&self, reached: ClusterId) -> Result<ArbiterError, ArbiterError> {
+        let known = self.ledger.store()?.map_or_else(String::new, |known| known.address.to_string());
+        let path = self.ledger.path().to_owned();
+        Ok(ArbiterError::OtherCluster {
+            path,
+            known,
+            kubeconfig: self.kubeconfig.clone(),
+            reached: reached.to_string(),
         })
     }
 
