@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use ipnet::Ipv4Net;
+
 use crate::{Address, IpNet, Range};
 
 /// A configured range: what a [`View`](crate::View) is built from.
@@ -87,7 +89,8 @@ pub enum SpecError {
     },
 }
 
-/// Reads an exclude: a CIDR, whose host bits do no harm, or an address, which stands for itself alone.
+/// Reads an exclude: a CIDR, whose host bits do no harm, or an address, which stands for itself alone. IPv4-mapped ones
+/// mean IPv4.
 ///
 /// # Errors
 /// [`SpecError::Exclude`] when it is neither.
@@ -97,6 +100,7 @@ pub enum SpecError {
 ///
 /// assert_eq!(parse_exclude("192.168.2.229/30")?.to_string(), "192.168.2.228/30");
 /// assert_eq!(parse_exclude("2001:db8::1")?.to_string(), "2001:db8::1/128");
+/// assert_eq!(parse_exclude("::ffff:192.0.2.0/120")?.to_string(), "192.0.2.0/24");
 /// assert!(parse_exclude("192.168.0.1/123").is_err());
 /// # Ok::<(), whereabouts_engine::SpecError>(())
 /// ```
@@ -104,7 +108,17 @@ pub fn parse_exclude(text: &str) -> Result<IpNet, SpecError> {
     parse_cidr(text)
         .map(|(_, network)| network)
         .or_else(|| text.parse().ok().map(Address::to_net))
+        .map(canonical)
         .ok_or_else(|| SpecError::Exclude { text: text.to_owned() })
+}
+
+/// A network of IPv4-mapped addresses as the IPv4 network that it stands for; any other network as it is.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = network else { return network };
+    let address = mapped.addr().to_ipv4_mapped();
+    let prefix = mapped.prefix_len().checked_sub(96);
+    let unmapped = address.zip(prefix).and_then(|(address, prefix)| Ipv4Net::new(address, prefix).ok());
+    unmapped.map_or(network, IpNet::V4)
 }
 
 // === impl ViewSpec ===

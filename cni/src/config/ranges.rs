@@ -194,7 +194,7 @@ fn read_end(
         warnings.push(Warning::new(key, text, text_of_warning));
         return Ok(None);
     }
-    address.map(Some).ok_or_else(|| {
+    address.map(|address| Some(address.to_canonical())).ok_or_else(|| {
         let cure = "write one address without a prefix and without leading zeros, or remove it";
         ConfigurationError::value(key, text, "not an IP address", cure)
     })

@@ -323,6 +323,15 @@ fn ranges_are_normalised() {
 }
 
 #[test]
+fn mapped_addresses_mean_ipv4() {
+    check_ranges(
+        r#""range": "10.0.0.0/24", "range_start": "::ffff:10.0.0.2", "range_end": "::ffff:10.0.0.100",
+        "exclude": ["::ffff:10.0.0.2", "::ffff:10.0.0.0/124"]"#,
+        &["10.0.0.0/24 10.0.0.2 10.0.0.100 10.0.0.16..10.0.0.100"],
+    );
+}
+
+#[test]
 fn the_top_level_range_goes_first_and_keeps_its_excludes_to_itself() {
     check_ranges(
         r#""ipRanges": [{"range": "192.168.10.1/24", "exclude": ["192.168.10.0/28"]}, {"range": "abcd::1/64"}],
