@@ -280,6 +280,7 @@ fn what_can_be_read_of_a_damaged_ledger_is_told_and_saved() {
     assert!(told(&["show", "networks"]).contains("2 ranges"));
     told(&["export", file]);
     assert_eq!(told(&["export"]).lines().count(), 4);
+    assert_eq!(told(&["export", "-"]).lines().count(), 4);
     let verified = run(&ledger, &["verify"]);
     assert_eq!(verified.status.code(), Some(6));
     assert!(String::from_utf8(verified.stdout).unwrap().contains("table blocks is damaged"));
@@ -630,6 +631,10 @@ fn a_configuration_is_checked_as_an_add_checks_it() {
         std::fs::write(&file, &text).unwrap();
         assert!(ok(folder.path(), &["check-config", file.to_str().unwrap()]).contains("254 addresses"));
     }
+    let kubernetes = r#""range": "10.0.0.0/24", "kubernetes": {"kubeconfig": "/etc/cni/here.kubeconfig"}"#;
+    std::fs::write(folder.path().join("file"), conf(r#""cniVersion": "1.0.0", "name": "n", "#, kubernetes)).unwrap();
+    let told = ok(folder.path(), &["check-config", folder.path().join("file").to_str().unwrap()]);
+    assert!(told.contains("leases in Kubernetes") && told.contains("kubeconfig /etc/cni/here.kubeconfig"), "{told}");
 }
 
 /// The folder that is named is the plugin's, were it given to it in the environment.

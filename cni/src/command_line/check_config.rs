@@ -95,6 +95,7 @@ fn tell(origin: &str, loaded: &Loaded, output: &Output) -> Result<(), Failure> {
                 "network": configuration.network,
                 "networkName": configuration.network_name.as_str(),
                 "datastore": datastore(&configuration.datastore),
+                "kubeconfig": kubeconfig(&configuration.datastore),
                 "dataDir": configuration.host.data_dir,
                 "flatFile": configuration.flat_file,
                 "private": !configuration.enable_overlapping_ranges,
@@ -114,6 +115,9 @@ fn tell(origin: &str, loaded: &Loaded, output: &Output) -> Result<(), Failure> {
                 datastore(&configuration.datastore),
                 configuration.host.data_dir.display()
             );
+            if let Some(kubeconfig) = kubeconfig(&configuration.datastore) {
+                let _ = writeln!(text, "  kubeconfig {kubeconfig}");
+            }
             if let Some(flat_file) = &configuration.flat_file {
                 let _ = writeln!(text, "  flat file {}", flat_file.display());
             }
@@ -158,6 +162,10 @@ fn range_json(range: &RangeConfiguration) -> Value {
         "excludes": range.excludes().iter().map(ToString::to_string).collect::<Vec<_>>(),
         "gateway": range.gateway().map(|gateway| gateway.to_string()),
     })
+}
+
+fn kubeconfig(datastore: &Datastore) -> Option<&str> {
+    if let Datastore::Kubernetes { kubeconfig } = datastore { Some(kubeconfig) } else { None }
 }
 
 fn datastore(datastore: &Datastore) -> &'static str {

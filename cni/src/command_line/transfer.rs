@@ -21,7 +21,8 @@ use super::typed::{Export, Import};
 const BATCH: usize = 10_000;
 
 pub(super) fn export(typed: &Export, settings: &Settings, output: &Output) -> Result<Exit, Failure> {
-    if let Some(path) = typed.file.as_deref().filter(|path| path.symlink_metadata().is_ok()) {
+    let file = typed.file.as_deref().filter(|path| path.as_os_str() != "-");
+    if let Some(path) = file.filter(|path| path.symlink_metadata().is_ok()) {
         return Err(cannot("create", path, &io::ErrorKind::AlreadyExists.into()));
     }
     let ledger = settings.read(output)?;
@@ -36,7 +37,7 @@ pub(super) fn export(typed: &Export, settings: &Settings, output: &Output) -> Re
     drop(ledger);
     progress.finish_and_clear();
     let exit = tell_damage(&damage, output);
-    match &typed.file {
+    match file {
         Some(path) => {
             write_new(path, lines.as_bytes())?;
             output.note(format_args!("{n_leases} leases are in {}", path.display()));
